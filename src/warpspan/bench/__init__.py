@@ -1,0 +1,1 @@
+"""Benchmarks: of warpspan itself, and of fused kernels."""

@@ -1,0 +1,1 @@
+"""Where warpspan listens: one patched surface a file."""

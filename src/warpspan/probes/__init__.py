@@ -1,0 +1,1 @@
+"""Raw readings of one inference."""

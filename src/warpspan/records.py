@@ -1,0 +1,238 @@
+"""The values that flow through warpspan: immutable, with units in their names.
+
+Each group of values is a named tuple whose fields stand in the order of its attribute names, so
+that one table turns a record into span attributes and span attributes back into a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from warpspan import signals
+
+AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...]
+
+
+class Device(NamedTuple):
+    """The device of an inference."""
+
+    type: str
+    index: int | None = None
+    id: str | None = None
+
+
+class Model(NamedTuple):
+    """What is known of a model. `parameter_bytes` is the size as stored."""
+
+    name: str | None = None
+    parameter_count: int | None = None
+    parameter_bytes: int | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    compiled: bool | None = None
+    device_count: int | None = None
+
+
+class Input(NamedTuple):
+    """The input tensor, from its shape."""
+
+    batch_size: int | None = None
+    sequence_length: int | None = None
+    shape: tuple[int, ...] | None = None
+
+
+class Timing(NamedTuple):
+    """Times beside the inference's own start and duration."""
+
+    cpu_time_s: float | None = None
+    device_time_s: float | None = None
+    queue_time_s: float | None = None
+    idle_time_s: float | None = None
+    concurrency: int | None = None
+
+
+class Memory(NamedTuple):
+    """Memory of the device in torch's caching allocator; `rss_bytes` is the host process's."""
+
+    allocated_start_bytes: int | None = None
+    allocated_end_bytes: int | None = None
+    peak_bytes: int | None = None
+    peak_increase_bytes: int | None = None
+    reserved_bytes: int | None = None
+    limit_bytes: int | None = None
+    utilization: float | None = None
+    allocation_retries: int | None = None
+    oom_requested_bytes: int | None = None
+    rss_bytes: int | None = None
+
+
+class Steps(NamedTuple):
+    """The module calls inside an inference that is not a module call itself."""
+
+    count: int | None = None
+    first_s: float | None = None
+    duration_s: float | None = None
+
+
+_DEVICE = (signals.PYTORCH_DEVICE_TYPE, signals.PYTORCH_DEVICE_INDEX, signals.HW_ID)
+_MODEL = (
+    signals.PYTORCH_MODEL_NAME,
+    signals.PYTORCH_MODEL_PARAMETER_COUNT,
+    signals.PYTORCH_MODEL_PARAMETER_SIZE,
+    signals.PYTORCH_MODEL_DTYPE,
+    signals.PYTORCH_MODEL_QUANTIZATION,
+    signals.PYTORCH_MODEL_COMPILED,
+    signals.PYTORCH_MODEL_DEVICE_COUNT,
+)
+_INPUT = (
+    signals.PYTORCH_INPUT_BATCH_SIZE,
+    signals.PYTORCH_INPUT_SEQUENCE_LENGTH,
+    signals.PYTORCH_INPUT_SHAPE,
+)
+_TIMING = (
+    signals.PYTORCH_HOST_CPU_TIME,
+    signals.PYTORCH_DEVICE_TIME,
+    signals.PYTORCH_DEVICE_QUEUE_TIME,
+    signals.PYTORCH_DEVICE_IDLE_TIME,
+    signals.PYTORCH_INFERENCE_CONCURRENCY,
+)
+_MEMORY = (
+    signals.PYTORCH_MEMORY_ALLOCATED_START,
+    signals.PYTORCH_MEMORY_ALLOCATED_END,
+    signals.PYTORCH_MEMORY_PEAK_SIZE,
+    signals.PYTORCH_MEMORY_PEAK_INCREASE,
+    signals.PYTORCH_MEMORY_RESERVED,
+    signals.PYTORCH_MEMORY_LIMIT,
+    signals.PYTORCH_MEMORY_UTILIZATION,
+    signals.PYTORCH_MEMORY_ALLOCATION_RETRIES,
+    signals.PYTORCH_MEMORY_OOM_REQUESTED,
+    signals.PYTORCH_HOST_MEMORY_RSS,
+)
+_STEPS = (signals.PYTORCH_STEP_COUNT, signals.PYTORCH_STEP_FIRST_TIME, signals.PYTORCH_STEP_TIME)
+
+
+class Inference(NamedTuple):
+    """One finished inference.
+
+    Args:
+        operation: what ran, `forward` for a module call.
+        start_ns: Unix time of its start in nanoseconds.
+        duration_s: seconds on the host.
+        error_type: class of the exception that left it, or None.
+        trace_id: hex id of its trace, empty where no span was recorded.
+        span_id: hex id of its span, likewise.
+        parent_span_id: hex id of the span that was current, likewise.
+    """
+
+    operation: str
+    start_ns: int
+    duration_s: float
+    device: Device
+    model: Model = Model()
+    input: Input = Input()
+    timing: Timing = Timing()
+    memory: Memory | None = None
+    steps: Steps | None = None
+    error_type: str | None = None
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+
+    @property
+    def end_ns(self) -> int:
+        """Unix time of its end in nanoseconds."""
+        return self.start_ns + round(self.duration_s * 1e9)
+
+    def start_attributes(self) -> dict[str, AttributeValue]:
+        """What is known when it begins: also the attributes of its metrics."""
+        return start_attributes(self.operation, self.model.name, self.device)
+
+    def end_attributes(self) -> dict[str, AttributeValue]:
+        """What is known when it ended; nothing that was not measured."""
+        attributes: dict[str, AttributeValue | None] = dict(zip(_MODEL, self.model, strict=True))
+        attributes.update(zip(_INPUT, self.input, strict=True))
+        attributes.update(zip(_TIMING, self.timing, strict=True))
+        if self.memory is not None:
+            attributes.update(zip(_MEMORY, self.memory, strict=True))
+        if self.steps is not None:
+            attributes.update(zip(_STEPS, self.steps, strict=True))
+        if self.error_type is not None:
+            attributes[signals.ERROR_TYPE] = self.error_type
+        return {name: value for name, value in attributes.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """A value for `json.dumps`, read back by `from_json`."""
+        return {
+            "start_ns": self.start_ns,
+            "duration_s": self.duration_s,
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "parent_span_id": self.parent_span_id,
+            "attributes": self.start_attributes() | self.end_attributes(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Inference:
+        """The record that `to_json` wrote.
+
+        Raises:
+            KeyError: a required field or attribute is missing.
+        """
+        return cls.from_attributes(
+            value["attributes"],
+            start_ns=value["start_ns"],
+            duration_s=value["duration_s"],
+            trace_id=value["trace_id"],
+            span_id=value["span_id"],
+            parent_span_id=value["parent_span_id"],
+        )
+
+    @classmethod
+    def from_attributes(
+        cls,
+        attributes: Mapping[str, Any],
+        *,
+        start_ns: int,
+        duration_s: float,
+        trace_id: str = "",
+        span_id: str = "",
+        parent_span_id: str = "",
+    ) -> Inference:
+        """The record behind the attributes of an inference span.
+
+        Raises:
+            KeyError: the attributes are not those of an inference.
+        """
+        get = attributes.get
+        shape = get(signals.PYTORCH_INPUT_SHAPE)
+        memory = Memory(*map(get, _MEMORY))
+        steps = Steps(*map(get, _STEPS))
+        return cls(
+            operation=attributes[signals.PYTORCH_OPERATION_NAME],
+            start_ns=start_ns,
+            duration_s=duration_s,
+            device=Device(attributes[signals.PYTORCH_DEVICE_TYPE], *map(get, _DEVICE[1:])),
+            model=Model(*map(get, _MODEL)),
+            input=Input(*map(get, _INPUT))._replace(shape=tuple(shape) if shape else None),
+            timing=Timing(*map(get, _TIMING)),
+            memory=None if memory == Memory() else memory,
+            steps=None if steps == Steps() else steps,
+            error_type=get(signals.ERROR_TYPE),
+            trace_id=trace_id,
+            span_id=span_id,
+            parent_span_id=parent_span_id,
+        )
+
+
+def start_attributes(
+    operation: str, model_name: str | None, device: Device
+) -> dict[str, AttributeValue]:
+    """The attributes that a span has from its start, which samplers see."""
+    attributes: dict[str, AttributeValue] = {signals.PYTORCH_OPERATION_NAME: operation}
+    if model_name is not None:
+        attributes[signals.PYTORCH_MODEL_NAME] = model_name
+    attributes.update(
+        {name: value for name, value in zip(_DEVICE, device, strict=True) if value is not None}
+    )
+    return attributes

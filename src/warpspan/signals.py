@@ -1,0 +1,193 @@
+"""Names of every attribute and metric, written from signals.yaml by `make signals`."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Metric(NamedTuple):
+    """A metric as it is created: `buckets` only for histograms."""
+
+    name: str
+    unit: str
+    description: str
+    buckets: tuple[float, ...] | None = None
+
+
+PYTORCH_OPERATION_NAME: Final = "pytorch.operation.name"
+PYTORCH_MODEL_NAME: Final = "pytorch.model.name"
+PYTORCH_DEVICE_TYPE: Final = "pytorch.device.type"
+PYTORCH_DEVICE_INDEX: Final = "pytorch.device.index"
+HW_ID: Final = "hw.id"
+PYTORCH_MODEL_PARAMETER_COUNT: Final = "pytorch.model.parameter.count"
+PYTORCH_MODEL_PARAMETER_SIZE: Final = "pytorch.model.parameter.size"
+PYTORCH_MODEL_DTYPE: Final = "pytorch.model.dtype"
+PYTORCH_MODEL_QUANTIZATION: Final = "pytorch.model.quantization"
+PYTORCH_MODEL_COMPILED: Final = "pytorch.model.compiled"
+PYTORCH_MODEL_DEVICE_COUNT: Final = "pytorch.model.device.count"
+PYTORCH_INPUT_BATCH_SIZE: Final = "pytorch.input.batch.size"
+PYTORCH_INPUT_SEQUENCE_LENGTH: Final = "pytorch.input.sequence.length"
+PYTORCH_INPUT_SHAPE: Final = "pytorch.input.shape"
+PYTORCH_HOST_CPU_TIME: Final = "pytorch.host.cpu.time"
+PYTORCH_DEVICE_TIME: Final = "pytorch.device.time"
+PYTORCH_DEVICE_QUEUE_TIME: Final = "pytorch.device.queue.time"
+PYTORCH_DEVICE_IDLE_TIME: Final = "pytorch.device.idle.time"
+PYTORCH_INFERENCE_CONCURRENCY: Final = "pytorch.inference.concurrency"
+PYTORCH_MEMORY_ALLOCATED_START: Final = "pytorch.memory.allocated.start"
+PYTORCH_MEMORY_ALLOCATED_END: Final = "pytorch.memory.allocated.end"
+PYTORCH_MEMORY_PEAK_SIZE: Final = "pytorch.memory.peak.size"
+PYTORCH_MEMORY_PEAK_INCREASE: Final = "pytorch.memory.peak.increase"
+PYTORCH_MEMORY_RESERVED: Final = "pytorch.memory.reserved"
+PYTORCH_MEMORY_LIMIT: Final = "pytorch.memory.limit"
+PYTORCH_MEMORY_UTILIZATION: Final = "pytorch.memory.utilization"
+PYTORCH_MEMORY_ALLOCATION_RETRIES: Final = "pytorch.memory.allocation.retries"
+PYTORCH_MEMORY_OOM_REQUESTED: Final = "pytorch.memory.oom.requested"
+PYTORCH_HOST_MEMORY_RSS: Final = "pytorch.host.memory.rss"
+PYTORCH_STEP_COUNT: Final = "pytorch.step.count"
+PYTORCH_STEP_FIRST_TIME: Final = "pytorch.step.first.time"
+PYTORCH_STEP_TIME: Final = "pytorch.step.time"
+ERROR_TYPE: Final = "error.type"
+PYTORCH_MEMORY_STATE: Final = "pytorch.memory.state"
+WARPSPAN_DROP_REASON: Final = "warpspan.drop.reason"
+WARPSPAN_FAULT_ORIGIN: Final = "warpspan.fault.origin"
+
+METRIC_PYTORCH_INFERENCE_DURATION: Final = Metric(
+    "pytorch.inference.duration",
+    "s",
+    "Duration of the inference on the host.",
+    (
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+        30.0,
+        60.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_DEVICE_DURATION: Final = Metric(
+    "pytorch.inference.device.duration",
+    "s",
+    "Device time of the inference (`pytorch.device.time`).",
+    (
+        0.0001,
+        0.00025,
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+        30.0,
+        60.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION: Final = Metric(
+    "pytorch.inference.device.queue.duration",
+    "s",
+    "Wait in the stream before the device began (`pytorch.device.queue.time`).",
+    (
+        1e-05,
+        5e-05,
+        0.0001,
+        0.00025,
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.5,
+        1.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_BATCH_SIZE: Final = Metric(
+    "pytorch.inference.batch.size",
+    "{item}",
+    "Batch size of the inference.",
+    (
+        1.0,
+        2.0,
+        4.0,
+        8.0,
+        16.0,
+        32.0,
+        64.0,
+        128.0,
+        256.0,
+        512.0,
+        1024.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_MEMORY_PEAK: Final = Metric(
+    "pytorch.inference.memory.peak",
+    "By",
+    "Peak of bytes in live tensors inside the inference (`pytorch.memory.peak.size`).",
+    (
+        67108864.0,
+        268435456.0,
+        1073741824.0,
+        2147483648.0,
+        4294967296.0,
+        8589934592.0,
+        17179869184.0,
+        34359738368.0,
+        68719476736.0,
+        137438953472.0,
+        206158430208.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_CPU_TIME: Final = Metric(
+    "pytorch.inference.cpu.time",
+    "s",
+    "Processor time of the calling threads inside inferences.",
+)
+METRIC_PYTORCH_INFERENCE_IDLE_TIME: Final = Metric(
+    "pytorch.inference.idle.time",
+    "s",
+    "Time of the device between inferences of this process (`pytorch.device.idle.time`), counted for the inference that ended it.",
+)
+METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY: Final = Metric(
+    "pytorch.inference.out_of_memory",
+    "{error}",
+    "Inferences that ran out of memory.",
+)
+METRIC_PYTORCH_INFERENCE_ACTIVE: Final = Metric(
+    "pytorch.inference.active",
+    "{inference}",
+    "Inferences that are open now.",
+)
+METRIC_PYTORCH_MEMORY_USAGE: Final = Metric(
+    "pytorch.memory.usage",
+    "By",
+    "Memory of torch's caching allocator, read when the last inference ended.",
+)
+METRIC_WARPSPAN_DROPPED: Final = Metric(
+    "warpspan.dropped",
+    "{inference}",
+    "Inferences that were not recorded, or not whole.",
+)
+METRIC_WARPSPAN_FAULTS: Final = Metric(
+    "warpspan.faults",
+    "{fault}",
+    "Errors of warpspan itself that were caught. Each cause is logged once.",
+)
