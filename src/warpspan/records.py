@@ -15,10 +15,10 @@ AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...]
 
 
 class Device(NamedTuple):
-    """The device of an inference."""
+    """The device of an inference; `ordinal` is its index as torch counts."""
 
     type: str
-    index: int | None = None
+    ordinal: int | None = None
     id: str | None = None
 
 
@@ -70,7 +70,7 @@ class Memory(NamedTuple):
 class Steps(NamedTuple):
     """The module calls inside an inference that is not a module call itself."""
 
-    count: int | None = None
+    total: int | None = None
     first_s: float | None = None
     duration_s: float | None = None
 
