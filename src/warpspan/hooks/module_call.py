@@ -95,6 +95,10 @@ def _skip_frame(function: Callable[..., Any]) -> None:
     that Dynamo compiles, for every model the same one: nine compiled models would exceed its
     limit of eight graphs for one code object and fall back to eager.
     """
-    skip = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
-    if skip is not None and hasattr(skip, "skip_code"):
-        skip.skip_code(function.__code__)
+    dynamo = torch._C._dynamo.eval_frame
+    if hasattr(dynamo, "skip_code"):  # torch 2.4 to 2.6
+        dynamo.skip_code(function.__code__)
+    else:
+        action = dynamo._FrameAction
+        strategy = dynamo._FrameExecStrategy(action.SKIP, action.DEFAULT)
+        dynamo.set_code_exec_strategy(function.__code__, strategy)
