@@ -98,13 +98,17 @@ class Completion:
         """Finish what can be finished in time, the rest without its device times."""
         if self.flush(self._exit_timeout_s):
             return
-        self.dropped["timeout"] += len(self._queue)
         if not self._working.acquire(blocking=False):
-            return  # the finisher is held up, by an exporter that hangs for instance
+            self.dropped["timeout"] += len(self._queue)  # an exporter hangs
+            return
         try:
             while self._queue:
-                self._finish(self._queue[0], False)
-                self._queue.popleft()
+                done = self._queue[0].done
+                if not done:
+                    self.dropped["timeout"] += 1
+                self._finish(self._queue.popleft(), done)
+        except Exception as error:
+            guard.caught("finish", error)
         finally:
             self._working.release()
 
