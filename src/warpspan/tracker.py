@@ -75,7 +75,13 @@ class Tracker:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
-            if _is_grad_enabled() and module.training and not self.settings.training:
+            if (
+                _is_grad_enabled()
+                and getattr(module, "training", False)  # a frozen script module has none
+                and not self.settings.training
+                # An exported program is always in training mode: its eval() is made to raise.
+                and "eval" not in module.__dict__
+            ):
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
@@ -145,6 +151,8 @@ class Tracker:
         self.completion.stop()
 
     def _open(self, place: Place, name: str, attributes: dict[str, Any], *opened: Any) -> Scope:
+        if place.timeline is not None and place.timeline.capturing:
+            return Shade()  # the graph's replay is the inference, its capture computes nothing
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1

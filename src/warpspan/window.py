@@ -215,13 +215,13 @@ class Window:
             error_type=self._error_type,
         )
 
-    def _memory(self, rss_bytes: int | None) -> Memory:
+    def _memory(self, rss_bytes: int | None) -> Memory | None:
         place, start, end = self.place, self._memory_start, self._memory_end
         if start is None or end is None or self._holder is None:
-            return Memory(
-                oom_requested_bytes=self._oom_requested,
-                rss_bytes=rss_bytes if place.is_host else None,
-            )
+            rss_bytes = rss_bytes if place.is_host else None
+            if self._oom_requested is None and rss_bytes is None:
+                return None
+            return Memory(oom_requested_bytes=self._oom_requested, rss_bytes=rss_bytes)
         peak = self._holder.peak
         place.allocated_bytes, place.reserved_bytes = end.allocated, end.reserved
         return Memory(
