@@ -151,7 +151,7 @@ def add_layer_norm(
             "add_layer_norm is for inference and has no gradient: "
             "call it under torch.no_grad() or torch.inference_mode()."
         )
-    return _add_layer_norm(x, residual, weight, bias, eps)  # type: ignore[no-any-return]
+    return _add_layer_norm(x, residual, weight, bias, eps)
 
 
 def reference(

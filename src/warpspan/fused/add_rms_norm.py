@@ -183,13 +183,13 @@ def add_rms_norm(
         RuntimeError: a gradient would be needed.
     """
     _check(x, residual, weight)
-    return _add_rms_norm(x, residual, weight, eps)  # type: ignore[no-any-return]
+    return _add_rms_norm(x, residual, weight, eps)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float = 1e-6) -> torch.Tensor:
     """RMSNorm of `x` (..., width) in one launch; see `add_rms_norm`."""
     _check(x, None, weight)
-    return _rms_norm(x, weight, eps)  # type: ignore[no-any-return]
+    return _rms_norm(x, weight, eps)
 
 
 def reference(

@@ -161,7 +161,8 @@ def _splits(pairs: int, capacity: int, device: torch.device) -> int:
     return max(1, min(wanted, triton.cdiv(capacity, MIN_TOKENS_PER_SPLIT), 128))
 
 
-def _launch(
+@torch.library.custom_op("warpspan::decode_attention", mutates_args=())
+def _decode_attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -229,49 +230,12 @@ def _launch(
     return out
 
 
-@torch.library.custom_op("warpspan::decode_attention", mutates_args=())
-def _decode_attention(
-    q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    lengths: torch.Tensor,
-    scale: float,
-    splits: int,
-) -> torch.Tensor:
-    return _launch(q, k_cache, v_cache, None, lengths, scale, splits)
-
-
 @_decode_attention.register_fake
 def _(
     q: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-    lengths: torch.Tensor,
-    scale: float,
-    splits: int,
-) -> torch.Tensor:
-    return q.new_empty(q.shape)
-
-
-@torch.library.custom_op("warpspan::paged_decode_attention", mutates_args=())
-def _paged_decode_attention(
-    q: torch.Tensor,
-    k_pages: torch.Tensor,
-    v_pages: torch.Tensor,
-    table: torch.Tensor,
-    lengths: torch.Tensor,
-    scale: float,
-    splits: int,
-) -> torch.Tensor:
-    return _launch(q, k_pages, v_pages, table, lengths, scale, splits)
-
-
-@_paged_decode_attention.register_fake
-def _(
-    q: torch.Tensor,
-    k_pages: torch.Tensor,
-    v_pages: torch.Tensor,
-    table: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    table: torch.Tensor | None,
     lengths: torch.Tensor,
     scale: float,
     splits: int,
@@ -333,9 +297,7 @@ def decode_attention(
     _check_heads(q.shape[1], k_cache.shape[1])
     if scale is None:
         scale = q.shape[-1] ** -0.5
-    return _decode_attention(  # type: ignore[no-any-return]
-        q, k_cache, v_cache, lengths, scale, splits
-    )
+    return _decode_attention(q, k_cache, v_cache, None, lengths, scale, splits)
 
 
 def paged_decode_attention(
@@ -373,9 +335,7 @@ def paged_decode_attention(
     if scale is None:
         scale = q.shape[-1] ** -0.5
     table = table if table.stride(-1) == 1 else table.contiguous()
-    return _paged_decode_attention(  # type: ignore[no-any-return]
-        q, k_pages, v_pages, table, lengths, scale, splits
-    )
+    return _decode_attention(q, k_pages, v_pages, table, lengths, scale, splits)
 
 
 def reference(

@@ -208,7 +208,7 @@ def rope(
             "rope is for inference and has no gradient: "
             "call it under torch.no_grad() or torch.inference_mode()."
         )
-    return _rope(q, k, cos, sin)  # type: ignore[no-any-return]
+    return _rope(q, k, cos, sin)
 
 
 def reference(

@@ -130,14 +130,14 @@ def _rms_norm(self: Module, hidden_states: torch.Tensor) -> torch.Tensor:
 
 
 def _mlp(self: Module, x: torch.Tensor) -> torch.Tensor:
-    return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))  # type: ignore[no-any-return]
+    return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 def _decoder_layer(self: Module, hidden_states: torch.Tensor, **arguments: Any) -> torch.Tensor:
     mixed, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **arguments)
     norm = self.post_attention_layernorm
     normed, total = add_rms_norm(mixed, hidden_states, norm.weight, norm.variance_epsilon)
-    return total + self.mlp(normed)  # type: ignore[no-any-return]
+    return total + self.mlp(normed)
 
 
 def _bert_output(

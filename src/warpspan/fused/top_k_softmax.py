@@ -188,7 +188,7 @@ def top_k_softmax(
             "top_k_softmax is for inference and has no gradient: "
             "call it under torch.no_grad() or torch.inference_mode()."
         )
-    return _top_k_softmax(logits, k, temperature)  # type: ignore[no-any-return]
+    return _top_k_softmax(logits, k, temperature)
 
 
 def reference(

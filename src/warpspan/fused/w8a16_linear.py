@@ -241,7 +241,7 @@ def w8a16_linear(
             "w8a16_linear is for inference and has no gradient: "
             "call it under torch.no_grad() or torch.inference_mode()."
         )
-    return _w8a16_linear(x, weight, scale, bias)  # type: ignore[no-any-return]
+    return _w8a16_linear(x, weight, scale, bias)
 
 
 def reference(

@@ -1,0 +1,116 @@
+"""Benchmark rows and correctness checks as tables of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from rich.table import Table
+
+from warpspan.bench.correctness import Check
+from warpspan.bench.rows import BenchRow, verdict
+
+ABSENT = "-"
+
+
+def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
+    """A scaled number, or a dash where it was not measured."""
+    return ABSENT if value is None else f"{value * scale:.{digits}f}"
+
+
+def spread(row: BenchRow) -> str:
+    """Median device microseconds with the 20th and 80th percentile."""
+    if row.device_p50_s is None:
+        return ABSENT
+    low, high = number(row.device_p20_s, 2, 1e6), number(row.device_p80_s, 2, 1e6)
+    return f"{number(row.device_p50_s, 2, 1e6)} [{low}-{high}]"
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent."""
+    return ABSENT if value is None else f"{value:.0%}"
+
+
+# Header, and the cell of a row.
+COLUMNS = (
+    ("shape", lambda row: row.shape),
+    ("dtype", lambda row: row.dtype),
+    ("cache", lambda row: row.cache or ABSENT),
+    ("provider", lambda row: row.provider),
+    ("launches", lambda row: ABSENT if row.launches is None else str(row.launches)),
+    ("device us p50 [p20-p80]", spread),
+    ("wall us", lambda row: number(row.wall_s, 1, 1e6)),
+    ("min MB", lambda row: number(row.minimum_bytes, 2, 1e-6)),
+    ("GB/s", lambda row: number(row.bytes_per_s, 0, 1e-9)),
+    ("% copy", lambda row: percent(row.ceiling_fraction)),
+    ("% sheet", lambda row: percent(row.datasheet_fraction)),
+    ("peak MB", lambda row: number(row.peak_bytes, 1, 1e-6)),
+    ("SM cycles", lambda row: number(row.sm_cycles, 0)),
+    ("mJ", lambda row: number(row.energy_j, 3, 1e3)),
+    ("error / eager's", lambda row: number(row.error_ratio, 2)),
+    ("speed-up", lambda row: ABSENT if row.speedup is None else f"{row.speedup:.2f}x"),
+    ("first call s", lambda row: number(row.first_call_s, 2)),
+)
+LEFT = ("shape", "dtype", "cache", "provider")
+
+
+def tables(rows: Sequence[BenchRow]) -> Iterable[Table]:
+    """A table for each operation, with its verdict under it; reasons in the rows' own place."""
+    for op, group in groupby(rows, key=lambda row: row.op):
+        of_op = list(group)
+        table = Table(title=op, title_justify="left", caption=verdict(of_op))
+        table.caption_justify = "left"
+        used = [
+            column
+            for column in COLUMNS
+            if column[0] in LEFT or any(column[1](row) != ABSENT for row in of_op)
+        ]
+        for header, _ in used:
+            table.add_column(header, justify="left" if header in LEFT else "right")
+        shape = None
+        for row in of_op:
+            if shape not in (None, row.shape):
+                table.add_section()
+            shape = row.shape
+            table.add_row(*(cell(row) for _, cell in used))
+        yield table
+
+
+def notes(rows: Sequence[BenchRow]) -> Iterable[str]:
+    """Why providers did not run and what else rows have to say, each once."""
+    reasons: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row.reason:
+            shapes = reasons.setdefault((row.op, row.provider, row.reason), [])
+            if row.shape not in shapes:
+                shapes.append(row.shape)
+    for (op, provider, reason), shapes in reasons.items():
+        where = shapes[0] if len(shapes) == 1 else f"{len(shapes)} shapes"
+        yield f"{op}, {provider} ({where}): {reason}"
+    throttled = sorted({why for row in rows for why in row.throttle_reasons or ()})
+    if throttled:
+        yield f"The GPU was throttled during the run: {', '.join(throttled)}."
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """Correctness by operation and dtype: cases, worst distance, and what failed."""
+    table = Table(title="Correctness against float64", title_justify="left")
+    for header in ("operation", "dtype"):
+        table.add_column(header)
+    for header in ("cases", "failed", "max error", "error / eager's"):
+        table.add_column(header, justify="right")
+    for (op, dtype), group in groupby(checks, key=lambda check: (check.op, check.dtype)):
+        of_op = list(group)
+        plain = [check for check in of_op if check.case.endswith(" random")]
+        failed = sum(check.failure is not None for check in of_op)
+        errors = [check.max_error for check in plain if check.max_error is not None]
+        ratios = [check.error_ratio for check in plain if check.error_ratio is not None]
+        table.add_row(
+            op,
+            dtype,
+            str(len(of_op)),
+            f"[red]{failed}[/red]" if failed else "0",
+            f"{max(errors):.1e}" if errors else ABSENT,
+            f"{max(ratios):.2f}" if ratios else ABSENT,
+        )
+    return table
