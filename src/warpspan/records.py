@@ -75,6 +75,15 @@ class Steps(NamedTuple):
     duration_s: float | None = None
 
 
+class DeviceState(NamedTuple):
+    """A device now: inferences open on it, and the allocator when the last one ended."""
+
+    device: Device
+    open: int
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+
+
 _DEVICE = (signals.PYTORCH_DEVICE_TYPE, signals.PYTORCH_DEVICE_INDEX, signals.HW_ID)
 _MODEL = (
     signals.PYTORCH_MODEL_NAME,
@@ -123,6 +132,7 @@ class Inference(NamedTuple):
         trace_id: hex id of its trace, empty where no span was recorded.
         span_id: hex id of its span, likewise.
         parent_span_id: hex id of the span that was current, likewise.
+        process: identity of the process that ran it where it was read back, empty in that process.
     """
 
     operation: str
@@ -138,6 +148,14 @@ class Inference(NamedTuple):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str = ""
+    process: str = ""
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it ran out of memory: on a GPU by the class of the error, on a CPU by its text."""
+        return (self.error_type or "").endswith("OutOfMemoryError") or (
+            self.memory is not None and self.memory.oom_requested_bytes is not None
+        )
 
     @property
     def end_ns(self) -> int:
@@ -169,6 +187,7 @@ class Inference(NamedTuple):
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "parent_span_id": self.parent_span_id,
+            "process": self.process,
             "attributes": self.start_attributes() | self.end_attributes(),
         }
 
@@ -186,6 +205,7 @@ class Inference(NamedTuple):
             trace_id=value["trace_id"],
             span_id=value["span_id"],
             parent_span_id=value["parent_span_id"],
+            process=value["process"],
         )
 
     @classmethod
@@ -198,6 +218,7 @@ class Inference(NamedTuple):
         trace_id: str = "",
         span_id: str = "",
         parent_span_id: str = "",
+        process: str = "",
     ) -> Inference:
         """The record behind the attributes of an inference span.
 
@@ -222,6 +243,7 @@ class Inference(NamedTuple):
             trace_id=trace_id,
             span_id=span_id,
             parent_span_id=parent_span_id,
+            process=process,
         )
 
 
@@ -232,7 +254,10 @@ def start_attributes(
     attributes: dict[str, AttributeValue] = {signals.PYTORCH_OPERATION_NAME: operation}
     if model_name is not None:
         attributes[signals.PYTORCH_MODEL_NAME] = model_name
-    attributes.update(
-        {name: value for name, value in zip(_DEVICE, device, strict=True) if value is not None}
-    )
+    attributes.update(device_attributes(device))
     return attributes
+
+
+def device_attributes(device: Device) -> dict[str, AttributeValue]:
+    """The attributes that name a device."""
+    return {name: value for name, value in zip(_DEVICE, device, strict=True) if value is not None}

@@ -52,7 +52,7 @@ class CudaDevice:
 
     def record(self) -> torch.cuda.Event:
         """A timing event in the current stream."""
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
@@ -81,7 +81,7 @@ class CudaDevice:
 
     def spin(self, seconds: float) -> None:
         """Occupy the stream; torch's own tests use this kernel."""
-        torch.cuda._sleep(int(seconds * self._cycles_per_s))  # type: ignore[no-untyped-call]
+        torch.cuda._sleep(int(seconds * self._cycles_per_s))
 
     def flush(self) -> None:
         """Read four times the L2 cache: written lines would be written back in the timed part."""

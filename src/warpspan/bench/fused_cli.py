@@ -60,7 +60,7 @@ def fused(
     cache: Annotated[list[str] | None, typer.Option(help="cold or hot, repeatable; both.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Turns of each provider.")] = 30,
     seed: Annotated[int | None, typer.Option(help="Of the random inputs; a fresh one.")] = None,
-    interpret: Annotated[  # noqa: FBT002 - typer's form of a flag
+    interpret: Annotated[
         bool, typer.Option("--interpret", help="Correctness on the CPU, no timing.")
     ] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all values.")] = None,

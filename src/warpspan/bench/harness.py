@@ -224,7 +224,7 @@ def _device_turn(
     meter: Meter | None,
     clocks: list[float],
     reasons: dict[str, set[str] | None],
-    cold: bool,  # noqa: FBT001
+    cold: bool,
 ) -> float:
     if cold:
         device.flush()

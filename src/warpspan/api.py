@@ -1,0 +1,109 @@
+"""What a program may call itself: an inference by name, and a flush."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from warpspan.instrumentor import active_tracker
+
+if TYPE_CHECKING:
+    import torch
+
+    from warpspan.window import Shade, Step, Window
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inference("rerank")
+    """Records what runs inside as one inference, its module calls as steps of it.
+
+    For code that has no module call of its own: compiled functions, engines, loops. Works as a
+    context manager, also around `await`, and as a decorator of functions and coroutine
+    functions. Does nothing while warpspan is not instrumented.
+
+    Args:
+        operation: what it does; the span's name, so keep it to a few values.
+        model: the module that runs, which names model and device, or only the model's name.
+            Without it the first step tells.
+
+    Raises:
+        TypeError: as a decorator of a generator function, which would end before its body does.
+    """
+
+    def __init__(
+        self, operation: str = "inference", *, model: torch.nn.Module | str | None = None
+    ) -> None:
+        self._operation = operation
+        self._model = model
+        self._scopes: list[Shade | Step | Window | None] = []
+
+    def __enter__(self) -> None:
+        tracker = active_tracker()
+        self._scopes.append(
+            None if tracker is None else tracker.open_named(self._operation, self._model)
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope = self._scopes.pop()
+        if scope is not None:
+            if error is not None:
+                scope.fail(error)
+            scope.close()
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Record each call of a function or coroutine function."""
+        operation, model = self._operation, self._model
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"warpspan.inference can't decorate the generator {function.__qualname__}: "
+                "use `with warpspan.inference(...)` inside it"
+            )
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+                with inference(operation, model=model):
+                    return await function(*args, **kwargs)
+
+            return run_coroutine  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with inference(operation, model=model):
+                return function(*args, **kwargs)
+
+        return run
+
+
+def flush(timeout_s: float = 30.0) -> bool:
+    """Finish the inferences that ended so far and have the exporters send them.
+
+    Args:
+        timeout_s: how long to wait, for the device and the exporters together.
+
+    Returns:
+        False where time ran out or an exporter failed; True where nothing is instrumented.
+    """
+    tracker = active_tracker()
+    return True if tracker is None else tracker.flush(timeout_s)

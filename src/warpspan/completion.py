@@ -1,0 +1,166 @@
+"""From closed windows to records: a bounded queue and one finisher thread a process.
+
+The thread runs in short slices: Python that runs elsewhere holds the GIL, and a launch-bound
+caller feels each burst of it. While inferences arrive it looks at the queue at a fixed pace, so
+that a caller wakes nobody; after a quiet time it sleeps until the next one rings.
+"""
+
+from __future__ import annotations
+
+import atexit
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+from warpspan import guard
+from warpspan.window import Window
+
+# The finisher takes at most half of the GIL when it is behind and next to nothing when it keeps
+# up. 10 ms later than the end is still long before a batch processor sends a span.
+_SLICE_NS = 1_000_000
+_BEHIND_S = 0.001
+_PACE_S = 0.01
+_QUIET_ROUNDS = 100
+
+
+class Completion:
+    """Finishes closed windows in the order in which they ended.
+
+    Args:
+        finish: makes and emits the record of a window; `device_done` says whether its device
+            times can be read.
+        size: windows that may wait; what comes on top is not recorded, and counted.
+        exit_timeout_s: how long the end of the process may wait for windows in flight.
+    """
+
+    def __init__(
+        self, finish: Callable[[Window, bool], None], size: int, exit_timeout_s: float
+    ) -> None:
+        self._finish = finish
+        self._size = size
+        self._exit_timeout_s = exit_timeout_s
+        self._stopped = False
+        #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
+        self.dropped: Counter[str] = Counter()
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, as in a forked child: what waits belongs to the parent."""
+        self._queue: deque[Window] = deque()
+        self._finished = 0
+        self._working = threading.Lock()
+        # Re-entrant: a signal handler may close a window while its thread starts the finisher.
+        self._starting = threading.RLock()
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._asleep = True
+        self._thread: threading.Thread | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether an inference that began now would have to be dropped."""
+        return len(self._queue) >= self._size
+
+    def push(self, window: Window) -> None:
+        """Take a closed window. Runs on the caller's thread, waits for nothing, never raises."""
+        self._queue.append(window)
+        if self._asleep:
+            try:
+                self._wake()
+            except Exception as error:  # no more threads: what waits is finished at exit
+                guard.caught("finisher", error)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Finish what was pushed so far, in this thread; False where time ran out."""
+        deadline = time.monotonic() + timeout_s
+        target = self._finished + len(self._queue)
+        while self._finished < target:
+            left_s = max(0.0, deadline - time.monotonic())
+            if not self._working.acquire(timeout=left_s):
+                return False
+            try:
+                waiting = not self._slice()
+            finally:
+                self._working.release()
+            if waiting:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_BEHIND_S)
+        return True
+
+    def arm(self) -> None:
+        """Drain at the end of the process, before everything registered so far shuts down."""
+        atexit.unregister(self.drain)
+        atexit.register(self.drain)
+
+    def drain(self) -> None:
+        """Finish what can be finished in time, the rest without its device times."""
+        if self.flush(self._exit_timeout_s):
+            return
+        if not self._working.acquire(blocking=False):
+            self.dropped["timeout"] += len(self._queue)  # an exporter hangs
+            return
+        try:
+            while self._queue:
+                done = self._queue[0].done
+                if not done:
+                    self.dropped["timeout"] += 1
+                self._finish(self._queue.popleft(), done)
+        except Exception as error:
+            guard.caught("finish", error)
+        finally:
+            self._working.release()
+
+    def stop(self) -> None:
+        """Drain, and end the finisher for good."""
+        self.drain()
+        atexit.unregister(self.drain)
+        self._stopped = True
+        self._bell.put(None)
+
+    def _wake(self) -> None:
+        with self._starting:
+            self._asleep = False
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name="warpspan-finisher", daemon=True
+                )
+                self._thread.start()
+        self._bell.put(None)
+
+    def _run(self) -> None:
+        quiet = 0
+        while not self._stopped:
+            pause_s = _PACE_S
+            if self._queue:
+                quiet = 0
+                with self._working:
+                    if self._slice() and self._queue:
+                        pause_s = _BEHIND_S
+            else:
+                quiet += 1
+            if quiet <= _QUIET_ROUNDS:
+                time.sleep(pause_s)
+                continue
+            self._asleep = True
+            if not self._queue:  # one that was pushed since found nobody asleep
+                self._bell.get()
+            self._asleep = False
+            quiet = 0
+
+    def _slice(self) -> bool:
+        """Finish windows for about a millisecond; False where the next one waits for its device."""
+        until_ns = time.perf_counter_ns() + _SLICE_NS
+        while self._queue and time.perf_counter_ns() < until_ns:
+            window = self._queue[0]
+            try:
+                if not window.done:
+                    return False
+                self._finish(window, True)
+            except Exception as error:
+                guard.caught("finish", error)
+            # Only now, so that an empty queue means that everything is finished.
+            self._queue.popleft()
+            self._finished += 1
+        return True

@@ -1,0 +1,143 @@
+"""Settings: keyword arguments or declarative configuration before environment before default.
+
+The only reader of `os.environ` in the instrumentation.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from warpspan import environment_variables as variables
+
+_logger = logging.getLogger("warpspan")
+_PREFIX = "OTEL_PYTHON_WARPSPAN_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can choose. Each field is also an argument of `instrument()`.
+
+    Args:
+        training: record module calls in training mode with gradients on, too.
+        parameterless: record outermost modules without parameters and buffers, too.
+        excluded_models: patterns (as in `fnmatch`) of model class names not to record.
+        memory: read the caching allocator's counters around each inference.
+        queue_size: inferences that may wait for their device time and export.
+        flush_timeout_s: seconds that the end of the process may wait for them.
+    """
+
+    training: bool = False
+    parameterless: bool = False
+    excluded_models: tuple[str, ...] = ()
+    memory: bool = True
+    queue_size: int = 4096
+    flush_timeout_s: float = 5.0
+
+
+@dataclass
+class Configuration:
+    """The same fields for OpenTelemetry's declarative configuration; None is the default."""
+
+    training: bool | None = None
+    parameterless: bool | None = None
+    excluded_models: list[str] | None = None
+    memory: bool | None = None
+    queue_size: int | None = None
+    flush_timeout_s: float | None = None
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "1": True, "false": False, "0": False}[str(value).strip().lower()]
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else list(value)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(value)
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _size(value: Any) -> int:
+    size = int(value)
+    if not 16 <= size <= 1_000_000:
+        raise ValueError(value)
+    return size
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds <= 3600:
+        raise ValueError(value)
+    return seconds
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "training": (variables.OTEL_PYTHON_WARPSPAN_TRAINING, _flag, "true or false"),
+    "parameterless": (variables.OTEL_PYTHON_WARPSPAN_PARAMETERLESS, _flag, "true or false"),
+    "excluded_models": (
+        variables.OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS,
+        _patterns,
+        "class names or patterns, separated by commas",
+    ),
+    "memory": (variables.OTEL_PYTHON_WARPSPAN_MEMORY, _flag, "true or false"),
+    "queue_size": (
+        variables.OTEL_PYTHON_WARPSPAN_QUEUE_SIZE,
+        _size,
+        "a whole number from 16 to 1000000",
+    ),
+    "flush_timeout_s": (
+        variables.OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT,
+        _seconds,
+        "seconds from 0 to 3600",
+    ),
+}
+
+
+def load(
+    options: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Settings from options, then the environment, then the defaults.
+
+    A wrong value is named in one warning and the default is used.
+    """
+    options = options or {}
+    environ = os.environ if environ is None else environ
+    chosen: dict[str, Any] = {}
+    for field in fields(Settings):
+        variable, parse, allowed = _FIELDS[field.name]
+        source, value = field.name, options.get(field.name)
+        if value is None:
+            source, value = variable, environ.get(variable)
+        if value is None or value == "":
+            continue
+        try:
+            chosen[field.name] = parse(value)
+        except (KeyError, TypeError, ValueError):
+            _logger.warning(
+                "%s=%r is not valid: give %s. Using the default, %r.",
+                source,
+                value,
+                allowed,
+                field.default,
+            )
+    _warn_unknown("options", set(options) - set(_FIELDS), sorted(_FIELDS))
+    ours = {name for name in environ if name.startswith(_PREFIX)}
+    known = sorted(name for name in vars(variables) if name.startswith(_PREFIX))
+    _warn_unknown("variables", ours - set(known), known)
+    return Settings(**chosen)
+
+
+def _warn_unknown(kind: str, unknown: set[str], known: list[str]) -> None:
+    if unknown:
+        _logger.warning(
+            "Unknown warpspan %s %s have no effect. Known: %s.",
+            kind,
+            ", ".join(sorted(unknown)),
+            ", ".join(known),
+        )

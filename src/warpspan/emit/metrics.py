@@ -1,0 +1,117 @@
+"""The metrics of inferences, recorded by the finisher in the context of their spans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+
+from warpspan import guard, signals
+from warpspan.records import DeviceState, Inference, device_attributes
+from warpspan.signals import Metric
+
+
+class Metrics:
+    """Creates the instruments and records into them.
+
+    Args:
+        meter: where they are created.
+        devices: the devices of this process, asked when metrics are collected.
+        dropped: inferences that were not recorded, or not whole, by reason.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        devices: Callable[[], Iterable[DeviceState]],
+        dropped: Mapping[str, int],
+    ) -> None:
+        self._devices = devices
+        self._dropped = dropped
+        self._duration = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DURATION)
+        self._device = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_DURATION)
+        self._queue = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
+        self._batch = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
+        self._peak = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
+        self._cpu = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_CPU_TIME)
+        self._idle = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME)
+        self._oom = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
+        for metric, create, observe in (
+            (
+                signals.METRIC_PYTORCH_INFERENCE_ACTIVE,
+                meter.create_observable_up_down_counter,
+                self._observe_active,
+            ),
+            (
+                signals.METRIC_PYTORCH_MEMORY_USAGE,
+                meter.create_observable_up_down_counter,
+                self._observe_memory,
+            ),
+            (
+                signals.METRIC_WARPSPAN_DROPPED,
+                meter.create_observable_counter,
+                self._observe_dropped,
+            ),
+            (signals.METRIC_WARPSPAN_FAULTS, meter.create_observable_counter, _observe_faults),
+        ):
+            create(metric.name, [observe], metric.unit, metric.description)
+
+    def record(self, record: Inference, context: Context) -> None:
+        """Record an inference; its span's context gives the exemplars."""
+        attributes: dict[str, Any] = record.start_attributes()
+        if record.error_type is not None:
+            attributes[signals.ERROR_TYPE] = record.error_type
+        timing, memory = record.timing, record.memory
+        self._duration.record(record.duration_s, attributes, context)
+        if timing.device_time_s is not None:
+            self._device.record(timing.device_time_s, attributes, context)
+        if timing.queue_time_s is not None:
+            self._queue.record(timing.queue_time_s, attributes, context)
+        if timing.idle_time_s is not None:
+            self._idle.add(timing.idle_time_s, attributes, context)
+        if timing.cpu_time_s is not None:
+            self._cpu.add(timing.cpu_time_s, attributes, context)
+        if record.input.batch_size is not None:
+            self._batch.record(record.input.batch_size, attributes, context)
+        if memory is not None and memory.peak_bytes is not None:
+            self._peak.record(memory.peak_bytes, attributes, context)
+        if record.out_of_memory:
+            self._oom.add(1, attributes, context)
+
+    def _observe_active(self, _: CallbackOptions) -> Iterable[Observation]:
+        for state in self._devices():
+            yield Observation(state.open, device_attributes(state.device))
+
+    def _observe_memory(self, _: CallbackOptions) -> Iterable[Observation]:
+        for state in self._devices():
+            attributes = device_attributes(state.device)
+            for name, value in (
+                ("allocated", state.allocated_bytes),
+                ("reserved", state.reserved_bytes),
+            ):
+                if value is not None:
+                    yield Observation(value, {**attributes, signals.PYTORCH_MEMORY_STATE: name})
+
+    def _observe_dropped(self, _: CallbackOptions) -> Iterable[Observation]:
+        for reason, count in list(self._dropped.items()):
+            yield Observation(count, {signals.WARPSPAN_DROP_REASON: reason})
+
+
+def _observe_faults(_: CallbackOptions) -> Iterable[Observation]:
+    for origin, count in list(guard.faults.items()):
+        yield Observation(count, {signals.WARPSPAN_FAULT_ORIGIN: origin})
+
+
+def _histogram(meter: Meter, metric: Metric) -> Histogram:
+    return meter.create_histogram(
+        metric.name,
+        metric.unit,
+        metric.description,
+        explicit_bucket_boundaries_advisory=metric.buckets,
+    )
+
+
+def _counter(meter: Meter, metric: Metric) -> Counter:
+    return meter.create_counter(metric.name, metric.unit, metric.description)

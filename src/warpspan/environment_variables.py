@@ -1,0 +1,22 @@
+"""The environment variables of warpspan, listed by `opentelemetry-instrument --help`."""
+
+OTEL_PYTHON_WARPSPAN_TRAINING = "OTEL_PYTHON_WARPSPAN_TRAINING"
+"""`true` also records module calls in training mode with gradients on. Default `false`."""
+
+OTEL_PYTHON_WARPSPAN_PARAMETERLESS = "OTEL_PYTHON_WARPSPAN_PARAMETERLESS"
+"""`true` also records outermost modules without parameters and buffers. Default `false`."""
+
+OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS = "OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS"
+"""Comma-separated patterns of model class names that are not recorded. Default none."""
+
+OTEL_PYTHON_WARPSPAN_MEMORY = "OTEL_PYTHON_WARPSPAN_MEMORY"
+"""`false` leaves the allocator's counters alone and memory off the spans. Default `true`."""
+
+OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
+"""Inferences that may wait for their device time and export; more are dropped. Default 4096."""
+
+OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT = "OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT"
+"""Seconds that the end of the process may wait for inferences in flight. Default 5."""
+
+OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
+"""The file that the exporter `warpspan_file` appends to, which `warpspan run` sets. No default."""

@@ -1,0 +1,40 @@
+"""Telemetry never breaks its host: our own errors are counted, and each cause is logged once."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+_logger = logging.getLogger("warpspan")
+_seen: set[tuple[str, type[BaseException]]] = set()
+
+#: Caught errors of our own by the part they came from. Exported as `warpspan.faults`.
+faults: Counter[str] = Counter()
+
+
+def caught(origin: str, error: BaseException) -> None:
+    """Count an error of ours and log it, once for each origin and class.
+
+    Never raises, so it can stand in any `except` of a hot path.
+    """
+    try:
+        faults[origin] += 1
+        cause = (origin, type(error))
+        if cause not in _seen:
+            _seen.add(cause)
+            _logger.warning(
+                "warpspan: %s failed, the inference goes on without it (logged once, counted in "
+                "warpspan.faults): %s: %s",
+                origin,
+                type(error).__name__,
+                error,
+                exc_info=error,
+            )
+    except Exception:
+        pass  # a logging handler of the host that raises must not reach the inference
+
+
+def forget() -> None:
+    """Forget what was counted and logged."""
+    faults.clear()
+    _seen.clear()

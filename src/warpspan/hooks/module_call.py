@@ -1,0 +1,104 @@
+"""The call of a module: the outermost one in a context is an inference.
+
+`Module.__call__` is replaced by torch's own two lines with one test before them (31 ns a call
+instead of 154 ns for a wrapper around it). The test begins with the question whether Dynamo is
+tracing: Dynamo answers it at trace time, so a graph holds nothing of ours, has no guard of ours
+and does not break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import Module
+
+from warpspan.hooks.patches import Patches
+from warpspan.tracker import Tracker
+from warpspan.window import current
+
+
+class Switch:
+    """Says whether calls are recorded: off, the patch is as if it were not there."""
+
+    __slots__ = ("tracker",)
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker: Tracker | None = tracker
+
+
+def patch(patches: Patches, tracker: Tracker) -> Switch:
+    """Patch `Module.__call__`; the result switches it off where it can't be removed."""
+    switch = Switch(tracker)
+    original = Module.__call__
+    if original is Module._wrapped_call_impl:
+        replacement = _inlined(switch)
+    else:  # somebody patched before us: call theirs
+        replacement = _around(switch, original)
+    _skip_frame(replacement)
+    patches.apply(Module, "__call__", replacement)
+    return switch
+
+
+def _inlined(switch: Switch) -> Callable[..., Any]:
+    is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+    scope = current.get
+    original = Module._wrapped_call_impl
+
+    def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if is_dynamo_compiling() or ((outer := scope()) is not None and outer.covers):
+            if self._compiled_call_impl is not None:
+                return self._compiled_call_impl(*args, **kwargs)
+            return self._call_impl(*args, **kwargs)
+        return _outermost(switch, original, self, args, kwargs)
+
+    return _wrapped_call_impl
+
+
+def _around(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:
+    is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+    scope = current.get
+
+    def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if is_dynamo_compiling() or ((outer := scope()) is not None and outer.covers):
+            return original(self, *args, **kwargs)
+        return _outermost(switch, original, self, args, kwargs)
+
+    return _wrapped_call_impl
+
+
+def _outermost(
+    switch: Switch,
+    call: Callable[..., Any],
+    module: Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    tracker = switch.tracker
+    scope = None if tracker is None else tracker.open_call(module, args, kwargs)
+    if scope is None:
+        return call(module, *args, **kwargs)
+    try:
+        return call(module, *args, **kwargs)
+    except BaseException as error:
+        scope.fail(error)
+        raise
+    finally:
+        scope.close()
+
+
+def _skip_frame(function: Callable[..., Any]) -> None:
+    """Have Dynamo run this frame as it is and begin with the frames inside it.
+
+    torch's own `_wrapped_call_impl` is treated so by its file. Ours would otherwise be the frame
+    that Dynamo compiles, for every model the same one: nine compiled models would exceed its
+    limit of eight graphs for one code object and fall back to eager.
+    """
+    dynamo = torch._C._dynamo.eval_frame
+    if hasattr(dynamo, "skip_code"):  # torch 2.4 to 2.6
+        dynamo.skip_code(function.__code__)
+    else:
+        action = dynamo._FrameAction
+        strategy = dynamo._FrameExecStrategy(action.SKIP, action.DEFAULT)
+        dynamo.set_code_exec_strategy(function.__code__, strategy)

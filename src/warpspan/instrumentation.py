@@ -1,0 +1,48 @@
+"""What is on while warpspan is instrumented: the tracker and its patches. Needs torch."""
+
+from __future__ import annotations
+
+import logging
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from warpspan import __version__
+from warpspan.config import Settings
+from warpspan.emit.telemetry import Telemetry
+from warpspan.hooks import cuda_graph, module_call, peak_memory
+from warpspan.hooks.patches import Patches
+from warpspan.probes.memory import PeakLedger
+from warpspan.tracker import Tracker
+
+_logger = logging.getLogger("warpspan")
+
+
+class Instrumentation:
+    """Patches torch when made; `remove` takes everything back."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+    ) -> None:
+        telemetry = Telemetry(__version__, tracer_provider, meter_provider)
+        self.tracker: Tracker | None = Tracker(settings, telemetry)
+        telemetry.observe(self.tracker.devices, self.tracker.completion.dropped)
+        self._patches = Patches()
+        self._switch = module_call.patch(self._patches, self.tracker)
+        cuda_graph.patch(self._patches)
+        if settings.memory:
+            peak_memory.patch(self._patches, self._ledger)
+
+    def remove(self) -> None:
+        """Put torch back as it was, finish what is in flight and stop."""
+        tracker, self.tracker, self._switch.tracker = self.tracker, None, None
+        for name in self._patches.restore():
+            _logger.info("%s stays, switched off: somebody else patched over it", name)
+        if tracker is not None:
+            tracker.stop()
+
+    def _ledger(self, ordinal: int) -> PeakLedger | None:
+        return None if self.tracker is None else self.tracker.places.ledger(ordinal)

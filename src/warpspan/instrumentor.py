@@ -1,0 +1,75 @@
+"""The OpenTelemetry instrumentor. Imports torch only once the host program does."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
+    BaseInstrumentor,
+)
+from wrapt import register_post_import_hook
+
+from warpspan import config, guard
+
+if TYPE_CHECKING:
+    from warpspan.instrumentation import Instrumentation
+    from warpspan.tracker import Tracker
+
+_lock = threading.RLock()
+_instrumentation: Instrumentation | None = None
+
+
+class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Makes each PyTorch inference an OpenTelemetry span.
+
+    `instrument()` takes `tracer_provider`, `meter_provider` (default: the global ones) and the
+    fields of `warpspan.config.Settings`; `uninstrument()` puts torch back as it was.
+    """
+
+    #: Options that OpenTelemetry's declarative configuration may name.
+    configuration = config.Configuration
+
+    _wanted: tuple[config.Settings, Any, Any] | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """The torch versions that are instrumented, pre-releases and vendor builds included."""
+        return ("torch >= 2.4.0a0",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        tracer_provider = kwargs.pop("tracer_provider", None)
+        meter_provider = kwargs.pop("meter_provider", None)
+        self._wanted = (config.load(kwargs), tracer_provider, meter_provider)
+        if "torch" in sys.modules and hasattr(sys.modules["torch"], "nn"):
+            self._patch()
+        else:
+            register_post_import_hook(lambda _: self._patch(), "torch")
+
+    def _patch(self) -> None:
+        global _instrumentation
+        # Imported late: it needs torch, and the host pays for that only when it uses it itself.
+        from warpspan.instrumentation import Instrumentation
+
+        with _lock:
+            if self._wanted is None or _instrumentation is not None:
+                return
+            try:
+                _instrumentation = Instrumentation(*self._wanted)
+            except Exception as error:
+                guard.caught("instrument", error)
+
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
+        global _instrumentation
+        with _lock:
+            self._wanted = None
+            instrumentation, _instrumentation = _instrumentation, None
+        if instrumentation is not None:
+            instrumentation.remove()
+
+
+def active_tracker() -> Tracker | None:
+    """The tracker in use, or None while nothing is instrumented."""
+    instrumentation = _instrumentation
+    return None if instrumentation is None else instrumentation.tracker

@@ -1,0 +1,162 @@
+"""Time: the host's clocks, and the device's through CUDA events that nobody waits for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+# The host's clocks stand here as names so that a scripted device can set the first two.
+host_ns = time.perf_counter_ns
+wall_ns = time.time_ns
+thread_ns = time.thread_time_ns
+
+# The clocks of host and device drift apart by about 10 µs a second, so the anchor that ties them
+# together is renewed about once a second: one stream query a second on the caller's thread.
+_ANCHOR_AGE_NS = 1_000_000_000
+
+
+class CaptureGate:
+    """Keeps questions to the driver away from graph captures.
+
+    In CUDA's global capture mode a query from any thread breaks the capture of another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open = 0
+
+    def opened(self) -> None:
+        """A capture begins; waits for the one question that may be under way."""
+        with self._lock:
+            self._open += 1
+
+    def closed(self) -> None:
+        """A capture ended."""
+        with self._lock:
+            self._open = max(0, self._open - 1)
+
+    def ask(self, question: Callable[[], bool]) -> bool:
+        """The answer, or False while a capture is open anywhere in the process."""
+        with self._lock:
+            return not self._open and question()
+
+
+gate = CaptureGate()
+
+
+class Lease:
+    """A CUDA event on loan: when the last reference to it is gone it is back in the pool."""
+
+    __slots__ = ("_pool", "event")
+
+    def __init__(self, event: Any, pool: deque[Any]) -> None:
+        self.event = event
+        self._pool = pool
+
+    def __del__(self) -> None:
+        self._pool.append(self.event)
+
+
+class Events(NamedTuple):
+    """What is known when an inference begins on the device.
+
+    Args:
+        start: event before its first work.
+        enqueued_ns: host time at which `start` was enqueued.
+        found_idle: the stream had no work left at that time, so `start` ran as it arrived.
+        previous_end: end event of the inference that ended last before, or None.
+    """
+
+    start: Lease
+    enqueued_ns: int
+    found_idle: bool
+    previous_end: Lease | None
+
+
+class DeviceTimes(NamedTuple):
+    """Times of one inference by the device's clock, in seconds."""
+
+    elapsed_s: float
+    queue_s: float | None
+    idle_s: float | None
+
+
+class DeviceTimeline:
+    """The events of one CUDA device: a pool of them, and what they tell.
+
+    `start` and `end` run on the caller's thread, `done` and `times` on the finisher's. Nothing
+    here waits for the device.
+    """
+
+    def __init__(self, ordinal: int, pool_size: int) -> None:
+        self._ordinal = ordinal
+        self._pool: deque[Any] = deque(maxlen=pool_size)
+        self._latest_end: Lease | None = None
+        self._anchor: Events | None = None
+        self._anchor_due_ns = 0
+
+    def start(self) -> Events | None:
+        """Record the start event; None inside a graph capture.
+
+        An event that is recorded in a capture becomes part of the graph and can't be read.
+        """
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        stream = torch.cuda.current_stream(self._ordinal)
+        start = self._lease()
+        found_idle = False
+        now = host_ns()
+        if now >= self._anchor_due_ns:
+            found_idle = gate.ask(stream.query)
+            now = host_ns()
+            if found_idle:
+                self._anchor_due_ns = now + _ANCHOR_AGE_NS
+        start.event.record(stream)
+        return Events(start, now, found_idle, self._latest_end)
+
+    def end(self) -> Lease | None:
+        """Record the end event; None inside a graph capture."""
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        end = self._lease()
+        end.event.record(torch.cuda.current_stream(self._ordinal))
+        self._latest_end = end
+        return end
+
+    def _lease(self) -> Lease:
+        try:
+            event = self._pool.pop()
+        except IndexError:
+            event = torch.cuda.Event(enable_timing=True)
+        return Lease(event, self._pool)
+
+    def done(self, end: Lease) -> bool:
+        """Whether the device has passed the end event. Asks, never waits."""
+        return gate.ask(end.event.query)
+
+    def times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes:
+        """The times of an inference whose end is `done`.
+
+        Args:
+            events: what `start` gave.
+            end: what `end` gave.
+            overlapped: another inference was open on the device when this one began.
+        """
+        start = events.start.event
+        idle_s = None
+        if events.previous_end is not None:
+            gap_s = events.previous_end.event.elapsed_time(start) / 1e3
+            idle_s = 0.0 if overlapped else max(0.0, gap_s)
+        if events.found_idle:
+            self._anchor = events
+        queue_s = None
+        if self._anchor is not None:
+            on_device_s = self._anchor.start.event.elapsed_time(start) / 1e3
+            on_host_s = (events.enqueued_ns - self._anchor.enqueued_ns) / 1e9
+            queue_s = max(0.0, on_device_s - on_host_s)
+        return DeviceTimes(start.elapsed_time(end.event) / 1e3, queue_s, idle_s)

@@ -1,0 +1,72 @@
+"""The input of an inference: shapes only, no value is read and no tensor is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from warpspan.records import Input
+
+# The names that transformers, diffusers and sentence-transformers give to the tensor whose first
+# dimension is the batch, the one that tells most first.
+_NAMES = (
+    "input_ids",
+    "inputs_embeds",
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "sample",
+    "hidden_states",
+    "sentence_embedding",
+)
+
+
+class Seen(NamedTuple):
+    """What the caller's thread takes from an input tensor."""
+
+    shape: torch.Size
+    is_tokens: bool
+    is_embeddings: bool
+
+
+_INTEGERS = frozenset({torch.int64, torch.int32})
+
+
+def look(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Seen | None:
+    """The shape of the input tensor of a call, or None where it has none."""
+    if args:
+        first = args[0]
+        if isinstance(first, torch.Tensor):
+            return Seen(first.shape, first.dtype in _INTEGERS, False)
+        if isinstance(first, Mapping):  # a tokenizer's output, sentence-transformers' features
+            return _named(first)
+    if kwargs:
+        return _named(kwargs)
+    return None
+
+
+def _named(values: Mapping[str, Any]) -> Seen | None:
+    for name in _NAMES:
+        value = values.get(name)
+        if isinstance(value, torch.Tensor):
+            return Seen(value.shape, value.dtype in _INTEGERS, name == "inputs_embeds")
+    for value in values.values():
+        if isinstance(value, torch.Tensor):
+            return Seen(value.shape, value.dtype in _INTEGERS, False)
+    return None
+
+
+def describe(seen: Seen | None) -> Input:
+    """Batch size and sequence length, where the shape tells them."""
+    if seen is None:
+        return Input()
+    shape = tuple(seen.shape)
+    dimensions = len(shape)
+    tokens = (seen.is_tokens and dimensions == 2) or (seen.is_embeddings and dimensions == 3)
+    return Input(
+        batch_size=shape[0] if dimensions >= 2 else None,
+        sequence_length=shape[1] if tokens else None,
+        shape=shape,
+    )

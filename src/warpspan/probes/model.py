@@ -1,0 +1,187 @@
+"""The model of an inference: what must be known at once, and what the finisher counts later."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from warpspan import guard
+from warpspan.records import Model
+
+# Wrappers by the attribute that holds the model that the user wrote.
+_WRAPPERS = {
+    "OptimizedModule": "_orig_mod",
+    "DistributedDataParallel": "module",
+    "FullyShardedDataParallel": "module",
+    "DataParallel": "module",
+}
+_AO_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+_QUANTIZED_DTYPES = ("int8", "uint8", "qint8", "quint8", "float8", "float4", "int4", "uint4")
+
+
+class Entry:
+    """A model that was seen: its name and device, and its facts once the finisher counted them.
+
+    Args:
+        module: the outermost module; only weakly held.
+        forget: called when the module is gone.
+    """
+
+    __slots__ = (
+        "_anchor",
+        "_dtype",
+        "_facts",
+        "_module",
+        "compiled",
+        "device",
+        "has_state",
+        "name",
+        "recorded",
+        "start",
+    )
+
+    def __init__(self, module: torch.nn.Module, forget: Callable[[Any], object]) -> None:
+        self._module = weakref.ref(module, forget)
+        inner = unwrap(module)
+        self.name = _class_name(inner)
+        self.compiled = _is_compiled(module)
+        anchor = _first_tensor(module)
+        self._anchor = None if anchor is None else weakref.ref(anchor)
+        self._dtype = None if anchor is None else anchor.dtype
+        self.device = torch.device("cpu") if anchor is None else anchor.device
+        self.has_state = anchor is not None or _has_packed_state(inner)
+        #: Whether its calls are inferences, and the name and attributes of their spans: both are
+        #: the tracker's to set, kept here because it must not look them up anew each time.
+        self.recorded = True
+        self.start: tuple[str, dict[str, Any]] | None = None
+        self._facts: Model | None = None
+
+    def is_current(self, module: torch.nn.Module) -> bool:
+        """Whether this still describes the module: same object, first parameter where it was."""
+        if self._module() is not module:
+            return False
+        if self._anchor is None:
+            return _first_tensor(module) is None
+        anchor = self._anchor()
+        return anchor is not None and anchor.device == self.device and anchor.dtype == self._dtype
+
+    def facts(self) -> Model:
+        """The model's facts, counted on the first call. Runs on the finisher's thread."""
+        if self._facts is None:
+            self._facts = Model(self.name, compiled=self.compiled)
+            module = self._module()
+            if module is not None:
+                try:
+                    self._facts = _count(self._facts, module)
+                except Exception as error:
+                    guard.caught("model facts", error)
+        return self._facts
+
+
+class Registry:
+    """The models seen in this process. Dead ones are forgotten, none is kept alive.
+
+    Args:
+        is_recorded: decides for a new entry whether its calls are inferences.
+    """
+
+    def __init__(self, is_recorded: Callable[[Entry], bool]) -> None:
+        self._is_recorded = is_recorded
+        self._entries: dict[int, Entry] = {}
+
+    def entry(self, module: torch.nn.Module) -> Entry:
+        """What is known of a module, looked at anew when it was moved, cast or replaced."""
+        key = id(module)
+        entry = self._entries.get(key)
+        if entry is None or not entry.is_current(module):
+            entries = self._entries
+            entry = Entry(module, lambda _: entries.pop(key, None))
+            entry.recorded = self._is_recorded(entry)
+            entries[key] = entry
+        return entry
+
+    def forget(self) -> None:
+        """Look at every model anew, as in a forked child."""
+        self._entries.clear()
+
+
+def unwrap(module: torch.nn.Module) -> torch.nn.Module:
+    """The model inside torch.compile's and the data-parallel wrappers."""
+    while (attribute := _WRAPPERS.get(type(module).__name__)) is not None:
+        inner = getattr(module, attribute, None)
+        if not isinstance(inner, torch.nn.Module):
+            break
+        module = inner
+    return module
+
+
+def _class_name(module: torch.nn.Module) -> str:
+    if isinstance(module, torch.jit.ScriptModule):
+        return str(getattr(module, "original_name", type(module).__name__))
+    return type(module).__name__
+
+
+def _is_compiled(module: torch.nn.Module) -> bool:
+    while True:
+        if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+            return True
+        inner = unwrap(module)
+        if inner is module:
+            return False
+        module = inner
+
+
+def _first_tensor(module: torch.nn.Module) -> torch.Tensor | None:
+    first = next(iter(module.parameters()), None)
+    return first if first is not None else next(iter(module.buffers()), None)
+
+
+def _has_packed_state(module: torch.nn.Module) -> bool:
+    """Frozen script modules and dynamically quantized ones keep weights that are no parameters."""
+    return isinstance(module, torch.jit.ScriptModule) or any(
+        type(child).__module__.startswith(_AO_QUANTIZED) for child in module.modules()
+    )
+
+
+def _count(known: Model, module: torch.nn.Module) -> Model:
+    elements = 0
+    by_dtype: Counter[torch.dtype] = Counter()
+    devices = set()
+    for parameter in module.parameters():
+        size = parameter.numel()
+        elements += size
+        by_dtype[parameter.dtype] += size * parameter.element_size()
+        devices.add(parameter.device)
+    if not by_dtype:
+        return known._replace(quantization=_quantization(unwrap(module), None))
+    dtype = str(by_dtype.most_common(1)[0][0]).removeprefix("torch.")
+    return known._replace(
+        parameter_count=elements,
+        parameter_bytes=by_dtype.total(),
+        dtype=dtype,
+        quantization=_quantization(unwrap(module), dtype),
+        device_count=len(devices),
+    )
+
+
+def _quantization(module: torch.nn.Module, dtype: str | None) -> str | None:
+    # transformers and diffusers put it in their config; the value is an enum or a string.
+    config = getattr(getattr(module, "config", None), "quantization_config", None)
+    if config is not None:
+        method = config.get("quant_method") if isinstance(config, dict) else None
+        method = method or getattr(config, "quant_method", None)
+        if method is not None:
+            return str(getattr(method, "value", method))
+    for child in module.modules():
+        package = type(child).__module__
+        if package.startswith(_AO_QUANTIZED):
+            return "torch.ao"
+        if package.startswith("bitsandbytes"):
+            return "bitsandbytes"
+    if dtype is not None and dtype.startswith(_QUANTIZED_DTYPES):
+        return dtype
+    return None

@@ -1,0 +1,148 @@
+"""A device as the place where inferences run: who is open on it, its clock, its memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from warpspan import guard
+from warpspan.probes.clock import DeviceTimeline
+from warpspan.probes.memory import PeakLedger
+from warpspan.records import Device, DeviceState
+
+
+class Entrance(NamedTuple):
+    """What an inference found when it began on a device.
+
+    Args:
+        others: inferences that were open.
+        begun_before: inferences that had begun since the process started.
+        last_end_ns: host clock of the latest end, or None before the first.
+    """
+
+    others: int
+    begun_before: int
+    last_end_ns: int | None
+
+    def host_idle_s(self, began_ns: int) -> float | None:
+        """Seconds since the latest end by the host's clock, 0 where others are open."""
+        if self.last_end_ns is None:
+            return None
+        return 0.0 if self.others else max(0, began_ns - self.last_end_ns) / 1e9
+
+
+class Place:
+    """One device of this process. Counters are changed by callers, times by the finisher.
+
+    Args:
+        device: what it is called.
+        timeline: its events, or None where the device has none.
+        ledger: its memory peaks, or None where they can't be read.
+        limit_bytes: its total memory, or None.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        timeline: DeviceTimeline | None = None,
+        ledger: PeakLedger | None = None,
+        limit_bytes: int | None = None,
+    ) -> None:
+        self.device = device
+        self.timeline = timeline
+        self.ledger = ledger
+        self.limit_bytes = limit_bytes
+        self.open = 0
+        self._begun = 0
+        self.allocated_bytes: int | None = None
+        self.reserved_bytes: int | None = None
+        # Re-entrant: a signal handler may run a model between two bytecodes of the same thread.
+        self._lock = threading.RLock()
+        self._last_end_ns: int | None = None
+
+    @property
+    def state(self) -> DeviceState:
+        """What metrics are made from when they are collected."""
+        return DeviceState(self.device, self.open, self.allocated_bytes, self.reserved_bytes)
+
+    def enter(self) -> Entrance:
+        """Count an inference in."""
+        with self._lock:
+            entrance = Entrance(self.open, self._begun, self._last_end_ns)
+            self.open += 1
+            self._begun += 1
+            return entrance
+
+    def leave(self, entrance: Entrance, ended_ns: int) -> int:
+        """Count it out: how many were open at some time while it was, itself included."""
+        with self._lock:
+            self.open -= 1
+            if self._last_end_ns is None or ended_ns > self._last_end_ns:
+                self._last_end_ns = ended_ns
+            return entrance.others + self._begun - entrance.begun_before
+
+
+class Places:
+    """The places of this process, made when first asked for."""
+
+    def __init__(self, *, memory: bool, pool_size: int) -> None:
+        self._memory = memory
+        self._pool_size = pool_size
+        self._places: dict[torch.device, Place] = {}
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(list(self._places.values()))
+
+    def at(self, device: torch.device) -> Place:
+        """The place of a device. A CUDA device must be initialised already."""
+        place = self._places.get(device)
+        if place is None:
+            made = self._cuda(device) if device.type == "cuda" else Place(_named(device))
+            place = self._places.setdefault(device, made)
+        return place
+
+    def current(self) -> Place:
+        """The place of an inference whose model is not known: the current CUDA device, if any."""
+        if torch.cuda.is_initialized():
+            return self.at(torch.device("cuda", torch.cuda.current_device()))
+        return self.at(torch.device("cpu"))
+
+    def ledger(self, ordinal: int) -> PeakLedger | None:
+        """The ledger of a CUDA device on which inferences ran."""
+        place = self._places.get(torch.device("cuda", ordinal))
+        return place.ledger if place is not None else None
+
+    def _cuda(self, device: torch.device) -> Place:
+        ordinal = device.index
+        uuid = limit = None
+        try:
+            properties = torch.cuda.get_device_properties(ordinal)
+            limit = properties.total_memory
+            uuid = getattr(properties, "uuid", None)  # torch >= 2.5
+        except Exception as error:
+            guard.caught("device properties", error)
+        return Place(
+            Device("cuda", ordinal, f"GPU-{str(uuid).removeprefix('GPU-')}" if uuid else None),
+            DeviceTimeline(ordinal, self._pool_size),
+            _ledger(ordinal) if self._memory else None,
+            limit,
+        )
+
+
+def _named(device: torch.device) -> Device:
+    return Device(device.type, device.index)
+
+
+def _ledger(ordinal: int) -> PeakLedger | None:
+    try:
+        torch._C._cuda_memoryStats(ordinal)
+    except Exception as error:  # a pluggable allocator keeps no counters
+        guard.caught("memory", error)
+        return None
+    return PeakLedger(
+        lambda: torch._C._cuda_memoryStats(ordinal),
+        lambda: torch._C._cuda_resetPeakMemoryStats(ordinal),
+    )

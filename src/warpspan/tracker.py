@@ -1,0 +1,228 @@
+"""Decides what is an inference, opens windows, and turns closed ones into records."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import multiprocessing.util
+import os
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import torch
+
+from warpspan import guard
+from warpspan.completion import Completion
+from warpspan.config import Settings
+from warpspan.probes import clock, inputs
+from warpspan.probes.memory import process_rss_bytes
+from warpspan.probes.model import Entry, Registry
+from warpspan.probes.place import Place, Places
+from warpspan.records import DeviceState, start_attributes
+from warpspan.window import Shade, Sink, Step, Window, current
+
+Scope: TypeAlias = Shade | Step | Window
+
+# One reading of /proc serves all inferences that are finished within this time.
+_RSS_AGE_NS = 50_000_000
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
+
+
+class Tracker:
+    """All that one instrumentation holds.
+
+    Args:
+        settings: what the user chose.
+        sink: where spans begin and records end.
+    """
+
+    def __init__(self, settings: Settings, sink: Sink) -> None:
+        self.settings = settings
+        self.sink = sink
+        self.registry = Registry(self._is_recorded)
+        self.completion = Completion(self._finish, settings.queue_size, settings.flush_timeout_s)
+        self.places = self._make_places()
+        self._armed = self._armed_for_recording = False
+        self._rss_bytes: int | None = None
+        self._rss_due_ns = 0
+        self._survive_forks()
+
+    def open_call(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Scope | None:
+        """A scope for a module call that nothing open covers; None where nothing is run.
+
+        An error of ours leaves the call unrecorded.
+        """
+        try:
+            if _only_traced(module):
+                return None
+            outer = current.get()
+            if isinstance(outer, Window) and outer.takes_steps:
+                entry = self.registry.entry(module)
+                return outer.step(entry, _look(args, kwargs)) if entry.recorded else Shade()
+            if torch.is_grad_enabled() and module.training and not self.settings.training:
+                return Shade()
+            entry = self.registry.entry(module)
+            if not entry.recorded:
+                return Shade()
+            place = self.places.at(entry.device)
+            if entry.start is None:
+                entry.start = _start("forward", entry.name, place)
+            return self._open("forward", entry, place, *entry.start, seen=_look(args, kwargs))
+        except Exception as error:
+            guard.caught("begin", error)
+            return Shade()
+
+    def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Scope:
+        """A scope for an inference that the user names; module calls inside are its steps."""
+        try:
+            entry: Entry | str | None = model if isinstance(model, str) else None
+            if isinstance(model, torch.nn.Module):
+                entry = self.registry.entry(model)
+                place = self.places.at(entry.device)
+            else:
+                place = self.places.current()
+            name = entry.name if isinstance(entry, Entry) else entry
+            outer = current.get()
+            return self._open(
+                operation,
+                entry,
+                place,
+                *_start(operation, name, place),
+                takes_steps=True,
+                nested=isinstance(outer, Step) or (isinstance(outer, Window) and outer.open),
+                # In an event loop the thread also works for others while this one waits.
+                cpu_time=asyncio._get_running_loop() is None,
+            )
+        except Exception as error:
+            guard.caught("begin", error)
+            return Shade()
+
+    def devices(self) -> list[DeviceState]:
+        """The devices of this process on which inferences ran."""
+        return [place.state for place in self.places]
+
+    def flush(self, timeout_s: float) -> bool:
+        """Finish what was closed so far and hand it to the exporters; False where time ran out."""
+        deadline = time.monotonic() + timeout_s
+        finished = self.completion.flush(timeout_s)
+        return self.sink.flush(max(0.0, deadline - time.monotonic())) and finished
+
+    def stop(self) -> None:
+        """Finish what is in flight and end the finisher. Open windows end without a record."""
+        self.completion.stop()
+
+    def _open(
+        self,
+        operation: str,
+        model: Entry | str | None,
+        place: Place,
+        name: str,
+        attributes: dict[str, Any],
+        **options: Any,
+    ) -> Scope:
+        completion = self.completion
+        if completion.full:
+            completion.dropped["queue_full"] += 1
+            return Shade()
+        start_ns, began_ns = clock.wall_ns(), clock.host_ns()
+        span = self.sink.start(name, attributes, start_ns)
+        if span is None:
+            return Shade()
+        if not self._armed_for_recording:
+            self._arm(span)
+        window = Window(operation, model, place, span, start_ns, began_ns, self._closed, **options)
+        try:
+            window.begin()
+        except BaseException:
+            window.close()  # a KeyboardInterrupt must not leave the caller inside
+            raise
+        return window
+
+    def _closed(self, window: Window) -> None:
+        try:
+            self.sink.leave(window.span)
+        except Exception as error:
+            guard.caught("end", error)
+        self.completion.push(window)
+
+    def _finish(self, window: Window, device_done: bool) -> None:
+        now = time.perf_counter_ns()
+        if now >= self._rss_due_ns:
+            self._rss_due_ns = now + _RSS_AGE_NS
+            self._rss_bytes = process_rss_bytes()
+        record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
+        self.sink.finish(window.span, record)
+
+    def _arm(self, span: Any) -> None:
+        # Exit handlers run last in, first out. A provider registers its own when it is made, so
+        # ours must come after the first provider that records, also one that is set late.
+        recording = self.sink.is_recording(span)
+        if recording or not self._armed:
+            self.completion.arm()
+        self._armed, self._armed_for_recording = True, recording
+
+    def _is_recorded(self, entry: Entry) -> bool:
+        kind = entry.device.type
+        if kind == "meta" or (kind == "cuda" and not torch.cuda.is_initialized()):
+            return False  # shapes only: meta and fake tensors
+        if any(fnmatch.fnmatchcase(entry.name, name) for name in self.settings.excluded_models):
+            return False
+        return entry.has_state or self.settings.parameterless
+
+    def _make_places(self) -> Places:
+        return Places(memory=self.settings.memory, pool_size=2 * self.settings.queue_size)
+
+    def _survive_forks(self) -> None:
+        tracker = weakref.ref(self)
+
+        def in_child() -> None:
+            if (found := tracker()) is not None:
+                found._start_anew()
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=in_child)
+        # multiprocessing's forked children leave without running exit handlers.
+        multiprocessing.util.register_after_fork(self, Tracker._flush_at_child_exit)
+
+    def _start_anew(self) -> None:
+        scope = current.get()
+        if isinstance(scope, Window):
+            scope.disown()
+        current.set(None)
+        self.completion.reset()
+        self.places = self._make_places()
+        self.registry.forget()
+        clock.gate = clock.CaptureGate()
+
+    def _flush_at_child_exit(self) -> None:
+        multiprocessing.util.Finalize(
+            None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
+        )
+
+
+def _only_traced(module: torch.nn.Module) -> bool:
+    """Whether the call builds a graph, or is a part of one that is an inference elsewhere."""
+    return (
+        torch._C._get_tracing_state() is not None  # torch.jit.trace
+        or torch.compiler.is_compiling()  # torch.export
+        or torch._C._current_graph_task_id() != -1  # checkpoint recompute in a backward
+        or "_is_replica" in module.__dict__  # DataParallel: its threads inherit no context
+        or torch._C._get_dispatch_mode(_FAKE) is not None
+    )
+
+
+def _look(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inputs.Seen | None:
+    try:
+        return inputs.look(args, kwargs)
+    except Exception as error:  # a mapping of the user's may do anything
+        guard.caught("input", error)
+        return None
+
+
+def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:
+    name = operation if model is None else f"{operation} {model}"
+    return name, start_attributes(operation, model, place.device)

@@ -1,0 +1,156 @@
+"""The finisher: bounded, in order, never in the caller's way."""
+
+import threading
+
+import pytest
+
+from warpspan import guard
+from warpspan.completion import Completion
+
+
+class Job:
+    """Stands for a closed window."""
+
+    def __init__(self, name, done=True):
+        self.name = name
+        self.done = done
+
+
+@pytest.fixture
+def finished():
+    return []
+
+
+@pytest.fixture
+def completion(finished):
+    made = Completion(lambda job, done: finished.append((job.name, done)), 4, 0.0)
+    yield made
+    made.stop()
+    guard.forget()
+
+
+def asleep(completion):
+    """Keep the thread out of it: as if it were awake already, so that push rings no bell."""
+    completion._asleep = False
+    return completion
+
+
+def test_flush_finishes_in_the_order_of_the_ends(completion, finished):
+    """What was pushed is finished when flush returns."""
+    for name in "abc":
+        completion.push(Job(name))
+    assert completion.flush(5.0)
+    assert [("a", True), ("b", True), ("c", True)] == finished
+
+
+def test_the_thread_finishes_by_itself(finished):
+    """Without a flush: the first push starts the thread."""
+    arrived = threading.Event()
+    made = Completion(lambda job, done: arrived.set(), 4, 0.0)
+    made.push(Job("a"))
+    assert arrived.wait(5.0)
+    made.stop()
+
+
+def test_it_wakes_again_after_a_quiet_time(finished, monkeypatch):
+    """The thread sleeps when nothing comes and is rung awake by the next one."""
+    monkeypatch.setattr("warpspan.completion._QUIET_ROUNDS", 0)
+    arrived = [threading.Event(), threading.Event()]
+    made = Completion(lambda job, done: arrived[job.name].set(), 4, 0.0)
+    made.push(Job(0))
+    assert arrived[0].wait(5.0)
+    while not made._asleep:
+        pass
+    made.push(Job(1))
+    assert arrived[1].wait(5.0)
+    made.stop()
+
+
+def test_flush_gives_up_in_time_on_a_device_that_is_not_done(completion, finished):
+    """And what waits stays in the queue for later."""
+    job = Job("a", done=False)
+    asleep(completion).push(job)
+    assert not completion.flush(0.0)
+    assert [] == finished
+    job.done = True
+    assert completion.flush(5.0)
+    assert [("a", True)] == finished
+
+
+def test_flush_gives_up_in_time_on_an_exporter_that_hangs(finished):
+    """The finisher is inside the exporter and does not come back."""
+    inside, release = threading.Event(), threading.Event()
+
+    def finish(job, done):
+        inside.set()
+        release.wait(10)
+
+    made = Completion(finish, 4, 0.0)
+    made.push(Job("a"))
+    assert inside.wait(5.0)
+    assert not made.flush(0.01)
+    made.drain()
+    assert {"timeout": 1} == dict(made.dropped)
+    release.set()
+    made.stop()
+
+
+def test_full_says_when_nothing_more_should_begin(completion):
+    """The bound is on what waits; what began before it was reached is still taken."""
+    asleep(completion)
+    for name in "abcd":
+        assert not completion.full
+        completion.push(Job(name))
+    assert completion.full
+    completion.flush(5.0)
+    assert not completion.full
+
+
+def test_the_end_of_the_process_finishes_without_device_times(completion, finished):
+    """Late is better than lost; what is not whole is counted."""
+    asleep(completion)
+    completion.push(Job("a", done=False))
+    completion.push(Job("b"))
+    completion.drain()
+    assert [("a", False), ("b", True)] == finished
+    assert {"timeout": 1} == dict(completion.dropped)
+
+
+def test_a_window_that_fails_does_not_stop_the_others(finished):
+    """The fault is counted, the next one is finished."""
+
+    def finish(job, done):
+        if job.name == "bad":
+            raise ValueError("no record")
+        finished.append(job.name)
+
+    made = Completion(finish, 4, 0.0)
+    for name in ("a", "bad", "b"):
+        asleep(made).push(Job(name))
+    assert made.flush(5.0)
+    assert ["a", "b"] == finished
+    assert {"finish": 1} == dict(guard.faults)
+    made.stop()
+    guard.forget()
+
+
+def test_no_thread_to_be_had(completion, finished, monkeypatch):
+    """The process is at its limit: the caller hears nothing of it, the end of the process drains."""
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    completion.push(Job("a"))
+    assert {"finisher": 1} == dict(guard.faults)
+    completion.drain()
+    assert [("a", True)] == finished
+
+
+def test_a_forked_child_starts_empty(completion, finished):
+    """What waits belongs to the parent."""
+    asleep(completion).push(Job("a"))
+    completion.reset()
+    asleep(completion).push(Job("b"))
+    completion.flush(5.0)
+    assert [("b", True)] == finished

@@ -1,0 +1,147 @@
+"""Records are spans' attributes in another form, and nothing gets lost between the two."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from warpspan import signals
+from warpspan.records import (
+    Device,
+    Inference,
+    Input,
+    Memory,
+    Model,
+    Steps,
+    Timing,
+    device_attributes,
+)
+
+FULL = Inference(
+    operation="forward",
+    start_ns=1_700_000_000_000_000_000,
+    duration_s=0.25,
+    device=Device("cuda", 1, "GPU-1234"),
+    model=Model("BertModel", 22, 88, "float32", "int8", compiled=True, device_count=2),
+    input=Input(8, 128, (8, 128)),
+    timing=Timing(0.1, 0.2, 0.01, 0.02, 3),
+    memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 9),
+    steps=Steps(3, 0.1, 0.2),
+    error_type="torch.OutOfMemoryError",
+    trace_id="0af7651916cd43dd8448eb211c80319c",
+    span_id="b7ad6b7169203331",
+    parent_span_id="00f067aa0ba902b7",
+)
+
+
+def test_the_end_is_the_start_and_the_duration():
+    """Times on a span are Unix nanoseconds."""
+    assert FULL.end_ns == 1_700_000_000_250_000_000
+
+
+def test_start_attributes_are_what_a_head_sampler_may_see():
+    """Operation, model and device are known before the inference runs."""
+    assert FULL.start_attributes() == {
+        "pytorch.operation.name": "forward",
+        "pytorch.model.name": "BertModel",
+        "pytorch.device.type": "cuda",
+        "pytorch.device.index": 1,
+        "hw.id": "GPU-1234",
+    }
+
+
+def test_end_attributes_are_all_that_was_measured():
+    """Each field has its attribute, in the units of the registry."""
+    assert FULL.end_attributes() == {
+        "pytorch.model.name": "BertModel",
+        "pytorch.model.parameter.count": 22,
+        "pytorch.model.parameter.size": 88,
+        "pytorch.model.dtype": "float32",
+        "pytorch.model.quantization": "int8",
+        "pytorch.model.compiled": True,
+        "pytorch.model.device.count": 2,
+        "pytorch.input.batch.size": 8,
+        "pytorch.input.sequence.length": 128,
+        "pytorch.input.shape": (8, 128),
+        "pytorch.host.cpu.time": 0.1,
+        "pytorch.device.time": 0.2,
+        "pytorch.device.queue.time": 0.01,
+        "pytorch.device.idle.time": 0.02,
+        "pytorch.inference.concurrency": 3,
+        "pytorch.memory.allocated.start": 1,
+        "pytorch.memory.allocated.end": 2,
+        "pytorch.memory.peak.size": 30,
+        "pytorch.memory.peak.increase": 29,
+        "pytorch.memory.reserved": 40,
+        "pytorch.memory.limit": 100,
+        "pytorch.memory.utilization": 0.3,
+        "pytorch.memory.allocation.retries": 0,
+        "pytorch.memory.oom.requested": 7,
+        "pytorch.host.memory.rss": 9,
+        "pytorch.step.count": 3,
+        "pytorch.step.first.time": 0.1,
+        "pytorch.step.time": 0.2,
+        "error.type": "torch.OutOfMemoryError",
+    }
+
+
+def test_what_was_not_measured_is_absent():
+    """An inference of which nothing more is known has no attribute that says 0 or nothing."""
+    bare = Inference("forward", 0, 1.0, Device("cpu"))
+    assert {} == bare.end_attributes()
+    assert {"pytorch.operation.name": "forward", "pytorch.device.type": "cpu"} == (
+        bare.start_attributes()
+    )
+    assert {"pytorch.device.type": "cpu"} == device_attributes(bare.device)
+
+
+def test_running_out_of_memory_is_known_by_class_or_by_size():
+    """torch's own class says it on a GPU; on a CPU only the message, which gave the size."""
+    bare = Inference("forward", 0, 1.0, Device("cpu"))
+    assert not bare.out_of_memory
+    assert bare._replace(error_type="torch.OutOfMemoryError").out_of_memory
+    assert bare._replace(memory=Memory(oom_requested_bytes=1)).out_of_memory
+
+
+optional = st.none() | st.integers(0, 2**62)
+seconds = st.none() | st.floats(0, 1e6)
+text = st.none() | st.text(min_size=1, max_size=20)
+inferences = st.builds(
+    Inference,
+    operation=st.text(min_size=1, max_size=20),
+    start_ns=st.integers(0, 2**62),
+    duration_s=st.floats(0, 1e6),
+    device=st.builds(Device, st.sampled_from(["cpu", "cuda"]), optional, text),
+    model=st.builds(Model, text, optional, optional, text, text, st.none() | st.booleans(), optional),
+    input=st.builds(
+        Input, optional, optional, st.none() | st.lists(st.integers(0, 99), min_size=1).map(tuple)
+    ),
+    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional),
+    memory=st.none() | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
+    steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),
+    error_type=text,
+    trace_id=st.text("0123456789abcdef", max_size=32),
+)
+
+
+@given(inferences)
+def test_a_record_survives_json(record):
+    """to_json, a file, from_json: the same record."""
+    assert record == Inference.from_json(json.loads(json.dumps(record.to_json())))
+
+
+@given(inferences)
+def test_a_record_survives_a_span(record):
+    """Attributes of a span give back the record they came from."""
+    attributes = record.start_attributes() | record.end_attributes()
+    assert record == Inference.from_attributes(
+        attributes,
+        start_ns=record.start_ns,
+        duration_s=record.duration_s,
+        trace_id=record.trace_id,
+        span_id=record.span_id,
+        parent_span_id=record.parent_span_id,
+        process=record.process,
+    )
+    assert None not in attributes.values()
+    assert attributes[signals.PYTORCH_OPERATION_NAME] == record.operation

@@ -1,0 +1,80 @@
+"""signals.yaml is the one source of names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from warpspan import records, signals
+
+ROOT = Path(__file__).resolve().parent.parent
+yaml = pytest.importorskip("yaml")
+
+
+def groups():
+    return yaml.safe_load((ROOT / "src/warpspan/signals.yaml").read_text())["groups"]
+
+
+def attributes():
+    return [
+        attribute
+        for group in groups()
+        if group["type"] == "attribute_group"
+        for attribute in group["attributes"]
+    ]
+
+
+def test_the_constants_and_the_docs_are_what_the_registry_says():
+    """signals.py and docs/signals.md can't drift from signals.yaml."""
+    check = subprocess.run(
+        [sys.executable, ROOT / "scripts/signals.py", "--check"], capture_output=True, text=True
+    )
+    assert ("", 0) == (check.stderr, check.returncode)
+
+
+def test_every_span_attribute_of_the_registry_is_in_a_record():
+    """A record holds all that a span can carry, so a report can read all of it back."""
+    in_records = {
+        name
+        for names in (
+            records._DEVICE,
+            records._MODEL,
+            records._INPUT,
+            records._TIMING,
+            records._MEMORY,
+            records._STEPS,
+            (signals.PYTORCH_OPERATION_NAME, signals.ERROR_TYPE),
+        )
+        for name in names
+    }
+    metrics_only = {
+        signals.PYTORCH_MEMORY_STATE,
+        signals.WARPSPAN_DROP_REASON,
+        signals.WARPSPAN_FAULT_ORIGIN,
+    }
+    of_inferences = {
+        attribute["id"]
+        for attribute in attributes()
+        if not attribute["id"].startswith("pytorch.bench.")
+    }
+    assert of_inferences == in_records | metrics_only
+
+
+def test_no_name_is_also_a_namespace():
+    """OpenTelemetry: `a.b` must not be an attribute where `a.b.c` is one; metrics likewise."""
+    for names in (
+        [attribute["id"] for attribute in attributes()],
+        [group["metric_name"] for group in groups() if group["type"] == "metric"],
+    ):
+        assert [] == [
+            (name, other) for name in names for other in names if other.startswith(name + ".")
+        ]
+
+
+def test_counters_do_not_end_in_total_and_units_are_given():
+    """The Prometheus exporter adds `_total` itself; every metric says its unit."""
+    for group in groups():
+        if group["type"] == "metric":
+            assert not group["metric_name"].endswith("total")
+            assert group["unit"]
