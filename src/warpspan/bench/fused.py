@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
-from opentelemetry import trace
+from opentelemetry import context, trace
 
 from warpspan import signals
 from warpspan.bench import correctness, harness, providers
@@ -264,11 +264,15 @@ class Run:
         self._device = device
         self._span = self._tracer.start_span(name, attributes=device)
         self._context = trace.set_span_in_context(self._span)
+        self._token: Any = None
 
     def __enter__(self) -> Self:
+        # Current, so that inferences of a benchmarked model have it for their parent.
+        self._token = context.attach(self._context)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        context.detach(self._token)
         if kind is not None:
             self._span.set_attribute(signals.ERROR_TYPE, kind.__qualname__)
             self._span.set_status(trace.StatusCode.ERROR)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from warpspan.bench.correctness import Check
+    from warpspan.bench.correctness import Check, Error
     from warpspan.bench.op import Op
     from warpspan.bench.rows import BenchRow
 
@@ -28,6 +25,10 @@ NO_GPU = (
     "`warpspan bench fused --interpret` checks the kernels on the CPU instead."
 )
 NO_TORCH = "warpspan bench needs torch: pip install torch"
+NO_GPU_MODEL = (
+    "No CUDA GPU is visible to torch, so nothing can be timed; "
+    "`warpspan bench model --interpret` checks a tiny model on the CPU instead."
+)
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 CACHES = ("cold", "hot")
 
@@ -78,32 +79,22 @@ def fused(
         os.environ["TRITON_INTERPRET"] = "1"
     else:
         os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
-    try:
-        import torch
-    except ImportError:
-        raise _fail(NO_TORCH) from None
-    if not interpret and not torch.cuda.is_available():
-        raise _fail(NO_GPU)
-    from warpspan.bench import ops, providers
+    torch = _torch(NO_GPU, interpret=interpret)
+    from warpspan.bench import ops, output, plots, providers
 
     names = _choice("op", op or [], list(ops.FILES))
     dtypes = _choice("dtype", dtype or ([] if interpret else ["bf16"]), list(DTYPES))
     chosen = _choice("provider", provider or [], providers.NAMES)
     caches = _choice("cache", cache or [], CACHES)
-    try:
-        loaded = [ops.load(name) for name in names]
-    except ImportError as error:
-        raise _fail(str(error)) from None
+    loaded = [ops.load(name) for name in names]
     sizes = {one.name: _sizes(one, shape or []) for one in loaded}
     if shape and not any(sizes.values()):
         takes = "; ".join(f"{one.name} takes {_names(one)}" for one in loaded)
         raise _fail(f"--shape {' '.join(shape)} fits no chosen operation: {takes}.")
-    seed = int.from_bytes(os.urandom(4), "big") if seed is None else seed
-    torch.set_grad_enabled(False)
-
+    seed = _seeded(seed)
     torch_dtypes = [getattr(torch, DTYPES[name]) for name in dtypes]
     checks = _checked(loaded, torch_dtypes, seed, interpret=interpret)
-    environment = _environment(seed, interpret=interpret)
+    environment = output.environment(seed, interpret=interpret)
     failed = [check for check in checks if check.failure]
     rows: list[BenchRow] = []
     if not interpret and not failed:
@@ -115,8 +106,128 @@ def fused(
             if not isinstance(error, WrongResultError):
                 raise
             raise _fail(f"FAILED {error}", 1) from None
-    _show(checks, rows)
-    _write(json_path, csv_path, html_path, plot_path, checks, rows, environment)
+    _show(checks, rows, interpret=interpret)
+    _write(json_path, output.save_json, checks, rows, environment)
+    _write(csv_path, output.save_csv, rows)
+    _write(html_path, output.save_html, rows, environment)
+    _write(plot_path, plots.save, rows)
+    _exit_on(failed)
+
+
+@app.command()
+def model(
+    name: Annotated[
+        str | None,
+        typer.Option("--model", help="Path or name for transformers; a random Llama 3.2 1B."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    prompt: Annotated[int, typer.Option(min=2, help="Tokens of the prompt.")] = 512,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode.")] = 32,
+    dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "bf16",
+    mode: Annotated[
+        list[str] | None, typer.Option(help="eager, compile or fused, repeatable; all.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Turns of each mode.")] = 10,
+    seed: Annotated[int | None, typer.Option(help="Of prompts and random weights.")] = None,
+    interpret: Annotated[
+        bool, typer.Option("--interpret", help="Correctness of a tiny model on the CPU.")
+    ] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all values.")] = None,
+    csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the rows.")] = None,
+) -> None:
+    """What do fused kernels gain a whole model? Eager, compiled and fused, end to end."""
+    if interpret:
+        os.environ["TRITON_INTERPRET"] = "1"
+    torch = _torch(NO_GPU_MODEL, interpret=interpret)
+    from warpspan.bench import model as bench
+    from warpspan.bench import output
+
+    _choice("dtype", [dtype], list(DTYPES))
+    chosen = list(dict.fromkeys(["eager", *_choice("mode", mode or [], bench.MODES)]))
+    seed = _seeded(seed)
+    device = torch.device("cpu" if interpret else "cuda")
+    torch_dtype = torch.float32 if interpret else getattr(torch, DTYPES[dtype])
+    sizes = bench.Sizes(2, 6, 2) if interpret else bench.Sizes(batch, prompt, new_tokens)
+    try:
+        if name is None:
+            preset = bench.TINY if interpret else bench.LLAMA_1B
+            loaded = bench.random_model(preset, torch_dtype, device)
+        else:
+            loaded = bench.load(name, torch_dtype, device)
+        # Compiling for the CPU would say nothing of a GPU.
+        made = bench.modes(loaded, [one for one in chosen if not interpret or one != "compile"])
+    except ImportError as error:
+        raise _fail(f"bench model needs transformers: pip install transformers ({error})") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _fail(str(error)) from None
+    new_cache = bench.cache_maker(loaded, sizes.prompt + sizes.new_tokens)
+    generator = torch.Generator(device).manual_seed(seed)
+    shape = (sizes.batch, sizes.prompt)
+    ids = torch.randint(loaded.config.vocab_size, shape, generator=generator, device=device)
+    exact = torch.float64 if interpret else torch.float32
+    errors = bench.judged(loaded, made, ids, new_cache, exact)
+    checks = [
+        _model_check(one, type(loaded).__name__, str(torch_dtype), error)
+        for one, error in errors.items()
+    ]
+    environment = output.environment(seed, interpret=interpret) | {
+        "model": name or type(loaded).__name__,
+        "parameters": sum(parameter.numel() for parameter in loaded.parameters()),
+    }
+    rows: list[BenchRow] = []
+    if not interpret and not any(check.failure for check in checks if check.op == "fused"):
+        from warpspan.bench import cuda
+        from warpspan.bench.fused import Run
+
+        with Run("bench model", _span_device(environment)) as trace:
+            start_ns = time.time_ns()
+            rows = bench.run(
+                made,
+                sizes,
+                cuda.CudaDevice(),
+                new_cache,
+                dtype=torch_dtype,
+                generator=generator,
+                rounds=rounds,
+                errors=errors,
+            )
+            trace.add(rows, start_ns)
+    _show(checks, rows, interpret=interpret)
+    _write(json_path, output.save_json, checks, rows, environment)
+    _write(csv_path, output.save_csv, rows)
+    _exit_on([check for check in checks if check.op == "fused" and check.failure])
+
+
+def _model_check(mode: str, model: str, dtype: str, error: Error) -> Check:
+    from warpspan.bench.correctness import Check
+
+    dtype = dtype.removeprefix("torch.")
+    if error.failure:
+        return Check(mode, f"{model} random", dtype, None, None, error.failure)
+    return Check(mode, f"{model} random", dtype, error.largest, error.ratio, None)
+
+
+def _torch(no_gpu: str, *, interpret: bool) -> Any:
+    """torch, where it is there and has what is asked for; gradients are off from here on."""
+    try:
+        import torch
+    except ImportError:
+        raise _fail(NO_TORCH) from None
+    if not interpret and not torch.cuda.is_available():
+        raise _fail(no_gpu)
+    try:
+        import warpspan.fused  # noqa: F401
+    except ImportError as error:
+        raise _fail(str(error)) from None
+    torch.set_grad_enabled(False)
+    return torch
+
+
+def _seeded(seed: int | None) -> int:
+    return int.from_bytes(os.urandom(4), "big") if seed is None else seed
+
+
+def _exit_on(failed: list[Check]) -> None:
     for check in failed:
         _err.print(
             f"FAILED {check.op} {check.dtype} {check.case}: {check.failure}",
@@ -126,6 +237,20 @@ def fused(
         )
     if failed:
         raise typer.Exit(1)
+
+
+def _span_device(environment: dict[str, Any]) -> dict[str, Any]:
+    """The device attributes of a span; only what is known."""
+    import torch
+
+    from warpspan import signals
+
+    values = {
+        signals.PYTORCH_DEVICE_TYPE: "cuda",
+        signals.PYTORCH_DEVICE_INDEX: torch.cuda.current_device(),
+        signals.HW_ID: environment["gpu_id"],
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _names(op: Op) -> str:
@@ -187,21 +312,15 @@ def _timed(
 ) -> list[BenchRow]:
     import torch
 
-    from warpspan import signals
     from warpspan.bench import cuda
     from warpspan.bench import fused as suite
 
     device = cuda.CudaDevice()
     ceiling = suite.Ceiling(2 * cuda.COPY_BYTES, cuda.datasheet_bandwidth(device.name))
     generator = torch.Generator("cuda").manual_seed(seed)
-    of_span = {
-        signals.PYTORCH_DEVICE_TYPE: "cuda",
-        signals.PYTORCH_DEVICE_INDEX: torch.cuda.current_device(),
-        signals.HW_ID: environment["gpu_id"],
-    }
     cases = [(one, dims, dtype) for one in loaded for dtype in dtypes for dims in sizes[one.name]]
     rows: list[BenchRow] = []
-    with suite.Run("bench fused", of_span) as run, _progress() as progress:
+    with suite.Run("bench fused", _span_device(environment)) as run, _progress() as progress:
         task = progress.add_task("timing", total=len(cases))
         for one, dims, dtype in cases:
             progress.update(task, description=f"timing {one.name}")
@@ -224,71 +343,34 @@ def _timed(
     return rows
 
 
-def _environment(seed: int, *, interpret: bool) -> dict[str, Any]:
-    """What a figure depends on; absent values are None."""
-    import torch
-    import triton
-
-    gpu = None if interpret else torch.cuda.get_device_properties(torch.cuda.current_device())
-    identity = getattr(gpu, "uuid", None)
-    return {
-        "gpu": getattr(gpu, "name", None),
-        "gpu_id": None if identity is None else f"GPU-{identity}",
-        "cuda": torch.version.cuda,
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "python": platform.python_version(),
-        "interpreted": interpret,
-        "seed": seed,
-    }
-
-
-def _show(checks: list[Check], rows: list[BenchRow]) -> None:
+def _show(checks: list[Check], rows: list[BenchRow], *, interpret: bool) -> None:
     from warpspan.bench import table
 
     _out.print(table.checks_table(checks))
+    if interpret:
+        _out.print("Not timed: the kernels ran in Triton's interpreter on the CPU.")
     for one in table.tables(rows):
         _out.print(one)
     for note in table.notes(rows):
         _out.print(note, style="dim", highlight=False, soft_wrap=True)
 
 
-def _write(
-    json_path: Path | None,
-    csv_path: Path | None,
-    html_path: Path | None,
-    plot_path: Path | None,
-    checks: list[Check],
-    rows: list[BenchRow],
-    environment: dict[str, Any],
-) -> None:
-    from warpspan.bench import plots
-    from warpspan.bench.rows import BenchRow, verdict
+def _write(path: Path | None, save: Callable[..., None], *values: Any) -> None:
+    """Save to a path that was asked for.
 
-    by_op = {op: [row for row in rows if row.op == op] for op in dict.fromkeys(r.op for r in rows)}
+    Raises:
+        typer.Exit: it can't be written, or matplotlib is missing.
+    """
+    from warpspan.bench.plots import MissingMatplotlibError
+
+    if path is None:
+        return
     try:
-        if json_path is not None:
-            value = {
-                "environment": environment,
-                "checks": [check._asdict() for check in checks],
-                "rows": [row.to_json() for row in rows],
-                "verdicts": {op: verdict(of_op) for op, of_op in by_op.items()},
-            }
-            json_path.write_text(json.dumps(value, indent=1) + "\n")
-        if csv_path is not None:
-            with csv_path.open("w", newline="") as file:
-                header = list(BenchRow("", "", "", "", "", "").to_json())
-                writer = csv.DictWriter(file, header)
-                writer.writeheader()
-                writer.writerows(row.to_json() for row in rows)
-        if html_path is not None:
-            html_path.write_text(plots.page(rows, environment))
-        if plot_path is not None:
-            plots.save(rows, plot_path)
-    except plots.MissingMatplotlibError as error:
+        save(path, *values)
+    except MissingMatplotlibError as error:
         raise _fail(str(error)) from None
     except OSError as error:
-        raise _fail(f"{error.filename} can't be written: {error.strerror}.") from None
+        raise _fail(f"{path} can't be written: {error.strerror}.") from None
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _speedups(axis: Axes, op: str, rows: Sequence[BenchRow]) -> None:
     axis.grid(axis="y", alpha=0.3)
 
 
-def save(rows: Sequence[BenchRow], path: Path) -> None:
+def save(path: Path, rows: Sequence[BenchRow]) -> None:
     """Write the plots to a .png or .svg file.
 
     Raises:

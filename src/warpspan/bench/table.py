@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -19,9 +20,9 @@ def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
 
 
 def spread(row: BenchRow) -> str:
-    """Median device microseconds with the 20th and 80th percentile."""
+    """Median device microseconds with the 20th and 80th percentile, or why there are none."""
     if row.device_p50_s is None:
-        return ABSENT
+        return row.reason or ABSENT
     low, high = number(row.device_p20_s, 2, 1e6), number(row.device_p80_s, 2, 1e6)
     return f"{number(row.device_p50_s, 2, 1e6)} [{low}-{high}]"
 
@@ -55,9 +56,12 @@ LEFT = ("shape", "dtype", "cache", "provider")
 
 
 def tables(rows: Sequence[BenchRow]) -> Iterable[Table]:
-    """A table for each operation, with its verdict under it; reasons in the rows' own place."""
+    """A table for each operation, with its verdict under it.
+
+    A provider that could not run at any shape, for one reason, takes one row at the end.
+    """
     for op, group in groupby(rows, key=lambda row: row.op):
-        of_op = list(group)
+        of_op = _gathered(list(group))
         table = Table(title=op, title_justify="left", caption=verdict(of_op))
         table.caption_justify = "left"
         used = [
@@ -76,11 +80,21 @@ def tables(rows: Sequence[BenchRow]) -> Iterable[Table]:
         yield table
 
 
+def _gathered(rows: list[BenchRow]) -> list[BenchRow]:
+    shapes = {(row.shape, row.dtype) for row in rows}
+    untimed = Counter((row.provider, row.reason) for row in rows if row.device_p50_s is None)
+    nowhere = [key for key, count in untimed.items() if count == len(shapes) > 1]
+    kept = [row for row in rows if (row.provider, row.reason) not in nowhere]
+    for provider, reason in nowhere:
+        kept.append(BenchRow(rows[0].op, "all", "", "", provider, "", reason=reason))
+    return kept
+
+
 def notes(rows: Sequence[BenchRow]) -> Iterable[str]:
-    """Why providers did not run and what else rows have to say, each once."""
+    """What rows with times have to say beside them, each once."""
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
-        if row.reason:
+        if row.reason and row.device_p50_s is not None:
             shapes = reasons.setdefault((row.op, row.provider, row.reason), [])
             if row.shape not in shapes:
                 shapes.append(row.shape)

@@ -1,0 +1,43 @@
+"""Kernels run on the GPU where there is one, else in Triton's interpreter on the CPU."""
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Read by Triton when a kernel is defined, so before anything imports one.
+    os.environ["TRITON_INTERPRET"] = "1"
+triton = pytest.importorskip("triton")
+
+# The interpreter of Triton 3.0 (torch 2.4) gives wrong numbers with today's numpy.
+INTERPRETER_WORKS = tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 6)
+
+
+def pytest_collection_modifyitems(items):
+    here = os.path.dirname(__file__)
+    if torch.cuda.is_available() or INTERPRETER_WORKS:
+        return
+    for item in items:
+        if str(item.path).startswith(here):
+            reason = f"Triton's interpreter serves from 3.6 on, this is {triton.__version__}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def device():
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def generator(device):
+    return torch.Generator(device).manual_seed(20261123)
+
+
+@pytest.fixture(autouse=True)
+def _inference_on_few_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        yield
+    torch.set_num_threads(threads)
