@@ -78,7 +78,7 @@ def test_it_refuses_to_be_trained(name, generator):
     """Where a gradient would be needed, one sentence says what to do."""
     op, arguments = small(name, generator)
     first = arguments[0].requires_grad_()
-    with torch.enable_grad(), pytest.raises(RuntimeError, match="torch.inference_mode"):
+    with torch.enable_grad(), pytest.raises(RuntimeError, match=r"torch\.inference_mode"):
         op.fused(first, *arguments[1:])
 
 
@@ -226,7 +226,7 @@ def test_offsets_beyond_32_bits_are_right(name, generator):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16), ids=str)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", FILES)
 def test_a_timed_size_is_as_right_as_eager(name, dtype, generator):
     """The first decode and the first larger size of the benchmark pass the rule too."""

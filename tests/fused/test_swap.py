@@ -129,18 +129,18 @@ def test_training_raises_a_clear_error(device):
     """The kernels have no gradient."""
     model, ids = causal("Llama", device), torch.arange(6, device=device).view(1, 6)
     apply(model)
-    with torch.enable_grad(), pytest.raises(RuntimeError, match="torch.inference_mode"):
+    with torch.enable_grad(), pytest.raises(RuntimeError, match=r"torch\.inference_mode"):
         logits(model, ids)
 
 
 def test_an_unknown_model_is_told(device):
     """What is known is named."""
-    with pytest.raises(ValueError, match="Nothing in Linear matches .* Llama, Mistral"):
+    with pytest.raises(ValueError, match=r"Nothing in Linear matches .* Llama, Mistral"):
         apply(torch.nn.Linear(2, 2).to(device))
 
 
 def test_a_model_on_the_cpu_is_refused_without_the_interpreter(monkeypatch):
     """Before the first call fails deep inside Triton."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(RuntimeError, match="model.cuda"):
+    with pytest.raises(RuntimeError, match=r"model\.cuda"):
         apply(bert("cpu"))

@@ -74,6 +74,8 @@ def fused(
     ] = None,
 ) -> None:
     """Do fused Triton kernels pay on this GPU? Checks every kernel, then times every provider."""
+    if interpret and plot_path is not None:
+        raise _fail("--plot draws times, and --interpret takes none: use it on a GPU.")
     if interpret:
         # Read by Triton when a kernel is defined: before anything imports one.
         os.environ["TRITON_INTERPRET"] = "1"
@@ -109,7 +111,7 @@ def fused(
     _show(checks, rows, interpret=interpret)
     _write(json_path, output.save_json, checks, rows, environment)
     _write(csv_path, output.save_csv, rows)
-    _write(html_path, output.save_html, rows, environment)
+    _write(html_path, output.save_html, checks, rows, environment)
     _write(plot_path, plots.save, rows)
     _exit_on(failed)
 
@@ -280,6 +282,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         console=_err,
         transient=True,
+        disable=not _err.is_terminal,
     )
 
 

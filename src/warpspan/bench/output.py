@@ -55,6 +55,8 @@ def save_csv(path: Path, rows: Sequence[BenchRow]) -> None:
         writer.writerows(row.to_json() for row in rows)
 
 
-def save_html(path: Path, rows: Sequence[BenchRow], facts: dict[str, Any]) -> None:
+def save_html(
+    path: Path, checks: Sequence[Check], rows: Sequence[BenchRow], facts: dict[str, Any]
+) -> None:
     """Tables and plots as one page."""
-    path.write_text(plots.page(rows, facts))
+    path.write_text(plots.page(checks, rows, facts))

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warpspan.bench.correctness import Check
 from warpspan.bench.rows import BenchRow, verdict
-from warpspan.bench.table import COLUMNS, notes
+from warpspan.bench.table import CHECK_COLUMNS, COLUMNS, check_cells, notes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +128,8 @@ body {{ font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200
 table {{ border-collapse: collapse; font-size: 12px; margin: .5rem 0 2rem; display: block;
   overflow-x: auto; }}
 th, td {{ padding: .2rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
-th:nth-child(-n+4), td:nth-child(-n+4) {{ text-align: left; }}
+.rows th:nth-child(-n+4), .rows td:nth-child(-n+4) {{ text-align: left; }}
+.correctness th:nth-child(-n+2), .correctness td:nth-child(-n+2) {{ text-align: left; }}
 tr.ours td {{ font-weight: 600; }}
 svg {{ max-width: 100%; height: auto; }}
 </style></head><body>
@@ -140,29 +142,18 @@ svg {{ max-width: 100%; height: auto; }}
 """
 
 
-def page(rows: Sequence[BenchRow], environment: dict[str, Any]) -> str:
+def page(checks: Sequence[Check], rows: Sequence[BenchRow], environment: dict[str, Any]) -> str:
     """Tables, verdicts and plots as one HTML file that loads nothing from elsewhere.
 
     Raises:
         MissingMatplotlibError: matplotlib is not installed.
     """
-    drawing = io.StringIO()
-    figure(rows).savefig(drawing, format="svg", metadata={"Date": None})
-    svg = drawing.getvalue()
-    tables = []
+    tables = [_table("correctness", CHECK_COLUMNS, check_cells(checks))]
     for op in dict.fromkeys(row.op for row in rows):
         of_op = [row for row in rows if row.op == op]
-        head = "".join(f"<th>{html.escape(header)}</th>" for header, _ in COLUMNS)
-        body = "".join(
-            f'<tr class="{"ours" if row.provider == "triton" else ""}">'
-            + "".join(f"<td>{html.escape(cell(row))}</td>" for _, cell in COLUMNS)
-            + "</tr>"
-            for row in of_op
-        )
-        tables.append(
-            f"<h2>{html.escape(op)}</h2><p>{html.escape(verdict(of_op))}</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        cells = [[cell(row) for _, cell in COLUMNS] for row in of_op]
+        tables.append(f"<h2>{html.escape(op)}</h2><p>{html.escape(verdict(of_op))}</p>")
+        tables.append(_table("rows", [header for header, _ in COLUMNS], cells))
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(rows))
     facts = ", ".join(f"{name} {value}" for name, value in environment.items() if value is not None)
     return _PAGE.format(
@@ -170,5 +161,23 @@ def page(rows: Sequence[BenchRow], environment: dict[str, Any]) -> str:
         environment=html.escape(facts),
         tables="".join(tables),
         notes=f"<h2>Notes</h2><ul>{listed}</ul>" if listed else "",
-        plots=svg[svg.index("<svg") :],
+        plots=_svg(rows) if any(row.device_p50_s is not None for row in rows) else "",
     )
+
+
+def _table(kind: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
+    body = "".join(
+        f'<tr class="{"ours" if "triton" in row else ""}">'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        + "</tr>"
+        for row in cells
+    )
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _svg(rows: Sequence[BenchRow]) -> str:
+    drawing = io.StringIO()
+    figure(rows).savefig(drawing, format="svg", metadata={"Date": None})
+    svg = drawing.getvalue()
+    return svg[svg.index("<svg") :]

@@ -133,7 +133,9 @@ def verdict(rows: Iterable[BenchRow]) -> str:
         for phase in ("prefill", "decode")
         if (part := _phase_verdict(phase, timed)) is not None
     ]
-    return "; ".join(parts) if parts else "nothing was timed"
+    if parts:
+        return "; ".join(parts)
+    return "timed without eager: no speed-up is known" if timed else "nothing was timed"
 
 
 PAYS = 1.1  # below this a gain is within what shapes and clocks vary

@@ -106,25 +106,29 @@ def notes(rows: Sequence[BenchRow]) -> Iterable[str]:
         yield f"The GPU was throttled during the run: {', '.join(throttled)}."
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
-    """Correctness by operation and dtype: cases, worst distance, and what failed."""
-    table = Table(title="Correctness against float64", title_justify="left")
-    for header in ("operation", "dtype"):
-        table.add_column(header)
-    for header in ("cases", "failed", "max error", "error / eager's"):
-        table.add_column(header, justify="right")
+CHECK_COLUMNS = ("operation", "dtype", "cases", "failed", "max error", "error / eager's")
+
+
+def check_cells(checks: Sequence[Check]) -> list[list[str]]:
+    """Correctness by operation and dtype: cases, how many failed, the worst of random inputs."""
+    rows = []
     for (op, dtype), group in groupby(checks, key=lambda check: (check.op, check.dtype)):
         of_op = list(group)
         plain = [check for check in of_op if check.case.endswith(" random")]
         failed = sum(check.failure is not None for check in of_op)
         errors = [check.max_error for check in plain if check.max_error is not None]
         ratios = [check.error_ratio for check in plain if check.error_ratio is not None]
-        table.add_row(
-            op,
-            dtype,
-            str(len(of_op)),
-            f"[red]{failed}[/red]" if failed else "0",
-            f"{max(errors):.1e}" if errors else ABSENT,
-            f"{max(ratios):.2f}" if ratios else ABSENT,
-        )
+        worst = f"{max(errors):.1e}" if errors else ABSENT
+        ratio = f"{max(ratios):.2f}" if ratios else ABSENT
+        rows.append([op, dtype, str(len(of_op)), str(failed), worst, ratio])
+    return rows
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """`check_cells` for a terminal."""
+    table = Table(title="Correctness against float64", title_justify="left")
+    for header in CHECK_COLUMNS:
+        table.add_column(header, justify="left" if header in CHECK_COLUMNS[:2] else "right")
+    for cells in check_cells(checks):
+        table.add_row(*cells, style=None if cells[3] == "0" else "red")
     return table
