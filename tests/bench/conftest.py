@@ -10,6 +10,8 @@ from warpspan.bench.harness import CaptureError
 if not torch.cuda.is_available():
     # Read by Triton when a kernel is defined, so before anything imports one.
     os.environ["TRITON_INTERPRET"] = "1"
+# Triton 3.9 warns where this is not set; its default until then.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 
 class ScriptedDevice:

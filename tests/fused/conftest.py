@@ -9,6 +9,8 @@ import torch
 if not torch.cuda.is_available():
     # Read by Triton when a kernel is defined, so before anything imports one.
     os.environ["TRITON_INTERPRET"] = "1"
+# Triton 3.9 warns where this is not set; its default until then.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 triton = pytest.importorskip("triton")
 
 # The interpreter of Triton 3.0 (torch 2.4) gives wrong numbers with today's numpy.

@@ -80,7 +80,9 @@ def fused(
         # Read by Triton when a kernel is defined: before anything imports one.
         os.environ["TRITON_INTERPRET"] = "1"
     else:
+        # Tuning is kept between runs; fused multiply-adds as in Triton before 3.10, which warns.
         os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
+        os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     torch = _torch(NO_GPU, interpret=interpret)
     from warpspan.bench import ops, output, plots, providers
 

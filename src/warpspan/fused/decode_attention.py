@@ -22,7 +22,9 @@ import torch
 import triton
 import triton.language as tl
 
-BLOCK_TOKENS = 64
+# Keys and values of one iteration, 16 KB each: three stages of both, 96 KB, are what the smallest
+# of current GPUs has as shared memory for a program.
+BLOCK_BYTES = 16384
 # Fewer tokens than this in a part cost more in joining than they gain.
 MIN_TOKENS_PER_SPLIT = 256
 
@@ -211,7 +213,7 @@ def _decode_attention(
         PRECISION="ieee" if q.dtype == torch.float32 else "tf32",
         # tl.dot takes 16 rows at least; those beyond the group are padding.
         BLOCK_GROUP=max(16, triton.next_power_of_2(heads // key_heads)),
-        BLOCK_TOKENS=BLOCK_TOKENS,
+        BLOCK_TOKENS=max(16, min(64, BLOCK_BYTES // (block_width * k.element_size()))),
         BLOCK_WIDTH=block_width,
         num_warps=4,
         num_stages=3,
