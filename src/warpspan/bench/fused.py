@@ -141,7 +141,7 @@ def _judge(op: Op, arguments: Arguments) -> Callable[[Any], correctness.Error] |
         double = mapped(torch.Tensor.double, arguments)
         eager = op.comparable(op.reference(*copies[0]), arguments)
         exact = op.comparable(op.reference(*double), double)
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         return None
 
     def judge(outputs: Any) -> correctness.Error:

@@ -76,7 +76,11 @@ def _tile(rows: int, width: int) -> tuple[int, int, int]:
     return block_rows, block_width, min(32, max(4, elements // 512 if elements > 2048 else 4))
 
 
-@torch.library.custom_op("warpspan::add_layer_norm", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::add_layer_norm",
+    mutates_args=(),
+    schema="(Tensor x, Tensor residual, Tensor weight, Tensor bias, float eps) -> Tensor",
+)
 def _add_layer_norm(
     x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
 ) -> torch.Tensor:

@@ -113,7 +113,11 @@ def _tile(rows: int, width: int) -> tuple[int, int, int]:
     return block_rows, block_width, min(32, max(4, elements // 512 if elements > 2048 else 4))
 
 
-@torch.library.custom_op("warpspan::add_rms_norm", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::add_rms_norm",
+    mutates_args=(),
+    schema="(Tensor x, Tensor residual, Tensor weight, float eps) -> (Tensor, Tensor)",
+)
 def _add_rms_norm(
     x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +134,11 @@ def _(
     return x.new_empty(x.shape), x.new_empty(x.shape)
 
 
-@torch.library.custom_op("warpspan::rms_norm", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::rms_norm",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, float eps) -> Tensor",
+)
 def _rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     _launch(x, None, weight, y, y, eps)

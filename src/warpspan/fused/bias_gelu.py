@@ -38,7 +38,11 @@ def _kernel(
     tl.store(y_ptr + row * width + column, y.to(y_ptr.dtype.element_ty), mask=mask)
 
 
-@torch.library.custom_op("warpspan::bias_gelu", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::bias_gelu",
+    mutates_args=(),
+    schema="(Tensor x, Tensor bias, str approximate) -> Tensor",
+)
 def _bias_gelu(x: torch.Tensor, bias: torch.Tensor, approximate: str) -> torch.Tensor:
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if not x.numel():

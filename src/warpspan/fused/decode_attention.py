@@ -163,7 +163,12 @@ def _splits(pairs: int, capacity: int, device: torch.device) -> int:
     return max(1, min(wanted, triton.cdiv(capacity, MIN_TOKENS_PER_SPLIT), 128))
 
 
-@torch.library.custom_op("warpspan::decode_attention", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::decode_attention",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor? table, Tensor lengths, float scale, "
+    "SymInt splits) -> Tensor",
+)
 def _decode_attention(
     q: torch.Tensor,
     k: torch.Tensor,

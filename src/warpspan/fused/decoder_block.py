@@ -82,7 +82,8 @@ def decoder_block(
     Args:
         x: (batch, tokens, hidden).
         weights: of the block.
-        cache: written in place behind `cache.lengths`; for several tokens it must be empty.
+        cache: written in place behind `cache.lengths`; for several tokens it must be empty. Fewer
+            key heads than heads need torch 2.5 for several tokens.
         cos: (batch or 1, tokens, width) of the new positions.
         sin: as `cos`.
         eps: of both norms.

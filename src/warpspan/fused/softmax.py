@@ -77,7 +77,11 @@ def _online(x_ptr, y_ptr, width, x_stride, BLOCK: tl.constexpr):
         tl.store(y_ptr + row * width + at, y.to(y_ptr.dtype.element_ty), mask=at < width)
 
 
-@torch.library.custom_op("warpspan::softmax", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::softmax",
+    mutates_args=(),
+    schema="(Tensor x) -> Tensor",
+)
 def _softmax(x: torch.Tensor) -> torch.Tensor:
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     if not x.numel():

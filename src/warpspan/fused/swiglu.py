@@ -48,7 +48,11 @@ def _rows(x: torch.Tensor) -> torch.Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-@torch.library.custom_op("warpspan::swiglu", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::swiglu",
+    mutates_args=(),
+    schema="(Tensor gate, Tensor up) -> Tensor",
+)
 def _swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     y = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     if not gate.numel():

@@ -102,7 +102,11 @@ def _select(
     tl.store(ids_ptr + row * k + lane, token, mask=first)
 
 
-@torch.library.custom_op("warpspan::top_k_softmax", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::top_k_softmax",
+    mutates_args=(),
+    schema="(Tensor logits, SymInt k, float temperature) -> (Tensor, Tensor)",
+)
 def _top_k_softmax(
     logits: torch.Tensor, k: int, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -146,7 +146,11 @@ def _matrix(
     tl.store(y, total.to(y_ptr.dtype.element_ty), mask=mask)
 
 
-@torch.library.custom_op("warpspan::w8a16_linear", mutates_args=())
+@torch.library.custom_op(
+    "warpspan::w8a16_linear",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor scale, Tensor? bias) -> Tensor",
+)
 def _w8a16_linear(
     x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
