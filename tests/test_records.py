@@ -112,12 +112,15 @@ inferences = st.builds(
     start_ns=st.integers(0, 2**62),
     duration_s=st.floats(0, 1e6),
     device=st.builds(Device, st.sampled_from(["cpu", "cuda"]), optional, text),
-    model=st.builds(Model, text, optional, optional, text, text, st.none() | st.booleans(), optional),
+    model=st.builds(
+        Model, text, optional, optional, text, text, st.none() | st.booleans(), optional
+    ),
     input=st.builds(
         Input, optional, optional, st.none() | st.lists(st.integers(0, 99), min_size=1).map(tuple)
     ),
     timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional),
-    memory=st.none() | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
+    memory=st.none()
+    | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
     steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),

@@ -11,6 +11,7 @@ import atexit
 import queue
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ from warpspan.window import Window
 
 # The finisher takes at most half of the GIL when it is behind and next to nothing when it keeps
 # up. 10 ms later than the end is still long before a batch processor sends a span.
-_SLICE_NS = 1_000_000
+_SLICE_NS = 500_000
 _BEHIND_S = 0.001
 _PACE_S = 0.01
 _QUIET_ROUNDS = 100
@@ -45,6 +46,7 @@ class Completion:
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
         self.dropped: Counter[str] = Counter()
         self.reset()
+        _at_exit(weakref.WeakMethod(self.drain))
 
     def reset(self) -> None:
         """Start anew, as in a forked child: what waits belongs to the parent."""
@@ -89,11 +91,6 @@ class Completion:
                 time.sleep(_BEHIND_S)
         return True
 
-    def arm(self) -> None:
-        """Drain at the end of the process, before everything registered so far shuts down."""
-        atexit.unregister(self.drain)
-        atexit.register(self.drain)
-
     def drain(self) -> None:
         """Finish what can be finished in time, the rest without its device times."""
         if self.flush(self._exit_timeout_s):
@@ -113,9 +110,8 @@ class Completion:
             self._working.release()
 
     def stop(self) -> None:
-        """Drain, and end the finisher for good."""
+        """Drain, and end the finisher. It comes back for those that are closed later."""
         self.drain()
-        atexit.unregister(self.drain)
         self._stopped = True
         self._bell.put(None)
 
@@ -131,7 +127,8 @@ class Completion:
 
     def _run(self) -> None:
         quiet = 0
-        while not self._stopped:
+        time.sleep(_PACE_S)
+        while True:
             pause_s = _PACE_S
             if self._queue:
                 quiet = 0
@@ -140,17 +137,22 @@ class Completion:
                         pause_s = _BEHIND_S
             else:
                 quiet += 1
-            if quiet <= _QUIET_ROUNDS:
+            if quiet <= (0 if self._stopped else _QUIET_ROUNDS):
                 time.sleep(pause_s)
                 continue
             self._asleep = True
+            with self._starting:  # nobody may find this thread alive that is about to end
+                if self._stopped and not self._queue:
+                    self._thread = None
+                    return
             if not self._queue:  # one that was pushed since found nobody asleep
                 self._bell.get()
             self._asleep = False
             quiet = 0
+            time.sleep(_PACE_S)  # let a burst pass before taking the GIL from its caller
 
     def _slice(self) -> bool:
-        """Finish windows for about a millisecond; False where the next one waits for its device."""
+        """Finish windows for about half a millisecond; False where the next one waits for its device."""
         until_ns = time.perf_counter_ns() + _SLICE_NS
         while self._queue and time.perf_counter_ns() < until_ns:
             window = self._queue[0]
@@ -164,3 +166,21 @@ class Completion:
             self._queue.popleft()
             self._finished += 1
         return True
+
+
+def _at_exit(drain: weakref.WeakMethod[Callable[[], None]]) -> None:
+    """Drain when the process ends, before any tracer provider shuts down.
+
+    Exit handlers run last in, first out, and a provider registers its own when it is made, which
+    may be after us. Those of the threading module run before all others: from there ours becomes
+    the last one registered.
+    """
+
+    def run() -> None:
+        if (found := drain()) is not None:
+            found()
+
+    try:
+        threading._register_atexit(atexit.register, run)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):  # not CPython, or already at the end
+        atexit.register(run)

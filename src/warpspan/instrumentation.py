@@ -27,9 +27,9 @@ class Instrumentation:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        telemetry = Telemetry(__version__, tracer_provider, meter_provider)
-        self.tracker: Tracker | None = Tracker(settings, telemetry)
-        telemetry.observe(self.tracker.devices, self.tracker.completion.dropped)
+        self._telemetry = Telemetry(__version__, tracer_provider, meter_provider)
+        self.tracker: Tracker | None = Tracker(settings, self._telemetry)
+        self._telemetry.observe(self.tracker.devices, self.tracker.completion.dropped)
         self._patches = Patches()
         self._switch = module_call.patch(self._patches, self.tracker)
         cuda_graph.patch(self._patches)
@@ -43,6 +43,7 @@ class Instrumentation:
             _logger.info("%s stays, switched off: somebody else patched over it", name)
         if tracker is not None:
             tracker.stop()
+        self._telemetry.close()
 
     def _ledger(self, ordinal: int) -> PeakLedger | None:
         return None if self.tracker is None else self.tracker.places.ledger(ordinal)

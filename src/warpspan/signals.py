@@ -176,11 +176,6 @@ METRIC_PYTORCH_INFERENCE_MEMORY_PEAK: Final = Metric(
         206158430208.0,
     ),
 )
-METRIC_PYTORCH_INFERENCE_CPU_TIME: Final = Metric(
-    "pytorch.inference.cpu.time",
-    "s",
-    "Processor time of the calling threads inside inferences.",
-)
 METRIC_PYTORCH_INFERENCE_IDLE_TIME: Final = Metric(
     "pytorch.inference.idle.time",
     "s",

@@ -8,7 +8,6 @@ import multiprocessing.util
 import os
 import time
 import weakref
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -21,12 +20,19 @@ from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry
 from warpspan.probes.place import Place, Places
 from warpspan.records import DeviceState, start_attributes
-from warpspan.window import Shade, Sink, Step, Window, current
+from warpspan.window import Shade, Sink, Step, Window, current, disown, is_open, leave
 
 Scope: TypeAlias = Shade | Step | Window
 
 # One reading of /proc serves all inferences that are finished within this time.
 _RSS_AGE_NS = 50_000_000
+
+# Bound once: each is asked for every outermost call.
+_tracing_state = torch._C._get_tracing_state
+_graph_task_id = torch._C._current_graph_task_id
+_dispatch_mode = torch._C._get_dispatch_mode
+_is_compiling = torch.compiler.is_compiling
+_is_grad_enabled = torch.is_grad_enabled
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
 
 
@@ -44,7 +50,6 @@ class Tracker:
         self.registry = Registry(self._is_recorded)
         self.completion = Completion(self._finish, settings.queue_size, settings.flush_timeout_s)
         self.places = self._make_places()
-        self._armed = self._armed_for_recording = False
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
         self._survive_forks()
@@ -57,24 +62,53 @@ class Tracker:
         An error of ours leaves the call unrecorded.
         """
         try:
-            if _only_traced(module):
+            if (
+                _tracing_state() is not None  # torch.jit.trace
+                or _is_compiling()  # torch.export
+                or _graph_task_id() != -1  # checkpoint recompute in a backward
+                or "_is_replica" in module.__dict__  # DataParallel: its threads have no context
+                or _dispatch_mode(_FAKE) is not None
+            ):
                 return None
             outer = current.get()
-            if isinstance(outer, Window) and outer.takes_steps:
-                entry = self.registry.entry(module)
-                return outer.step(entry, _look(args, kwargs)) if entry.recorded else Shade()
-            if torch.is_grad_enabled() and module.training and not self.settings.training:
+            if outer is not None:
+                outer = self._settle()
+                if isinstance(outer, Window) and outer.takes_steps:
+                    return self._open_step(outer, module, args, kwargs)
+            if (
+                _is_grad_enabled()
+                and getattr(module, "training", False)  # a frozen script module has none
+                and not self.settings.training
+                # An exported program is always in training mode: its eval() is made to raise.
+                and "eval" not in module.__dict__
+            ):
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
                 return Shade()
-            place = self.places.at(entry.device)
             if entry.start is None:
-                entry.start = _start("forward", entry.name, place)
-            return self._open("forward", entry, place, *entry.start, seen=_look(args, kwargs))
+                entry.place = self.places.at(entry.device)
+                entry.start = _start("forward", entry.name, entry.place)
+            name, attributes = entry.start
+            try:
+                seen = inputs.look(args, kwargs)
+            except Exception as error:  # a mapping of the user's may do anything
+                guard.caught("input", error)
+                seen = None
+            return self._open(entry.place, name, attributes, "forward", entry, seen)
         except Exception as error:
             guard.caught("begin", error)
             return Shade()
+
+    def _open_step(
+        self,
+        window: Window,
+        module: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Scope:
+        entry = self.registry.entry(module)
+        return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Scope:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -86,16 +120,17 @@ class Tracker:
             else:
                 place = self.places.current()
             name = entry.name if isinstance(entry, Entry) else entry
-            outer = current.get()
+            outer = self._settle()
             return self._open(
-                operation,
-                entry,
                 place,
                 *_start(operation, name, place),
-                takes_steps=True,
-                nested=isinstance(outer, Step) or (isinstance(outer, Window) and outer.open),
+                operation,
+                entry,
+                None,
+                True,  # takes steps
+                isinstance(outer, (Step, Window)) and is_open(outer),
                 # In an event loop the thread also works for others while this one waits.
-                cpu_time=asyncio._get_running_loop() is None,
+                asyncio._get_running_loop() is None,
             )
         except Exception as error:
             guard.caught("begin", error)
@@ -115,15 +150,9 @@ class Tracker:
         """Finish what is in flight and end the finisher. Open windows end without a record."""
         self.completion.stop()
 
-    def _open(
-        self,
-        operation: str,
-        model: Entry | str | None,
-        place: Place,
-        name: str,
-        attributes: dict[str, Any],
-        **options: Any,
-    ) -> Scope:
+    def _open(self, place: Place, name: str, attributes: dict[str, Any], *opened: Any) -> Scope:
+        if place.timeline is not None and place.timeline.capturing:
+            return Shade()  # the graph's replay is the inference, its capture computes nothing
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
@@ -132,9 +161,7 @@ class Tracker:
         span = self.sink.start(name, attributes, start_ns)
         if span is None:
             return Shade()
-        if not self._armed_for_recording:
-            self._arm(span)
-        window = Window(operation, model, place, span, start_ns, began_ns, self._closed, **options)
+        window = Window(place, span, start_ns, began_ns, self._closed, *opened)
         try:
             window.begin()
         except BaseException:
@@ -144,10 +171,25 @@ class Tracker:
 
     def _closed(self, window: Window) -> None:
         try:
-            self.sink.leave(window.span)
+            if leave(window):
+                self.sink.leave(window.span)
+            if current.get() is not None:
+                self._settle()
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
+
+    def _settle(self) -> Scope | None:
+        """The scope that the caller is in, now that those are left that ended.
+
+        One may have ended where it could not be left: on another thread, or out of turn.
+        """
+        scope = current.get()
+        while scope is not None and not is_open(scope) and leave(scope):
+            if isinstance(scope, Window):
+                self.sink.leave(scope.span)
+            scope = current.get()
+        return scope
 
     def _finish(self, window: Window, device_done: bool) -> None:
         now = time.perf_counter_ns()
@@ -156,14 +198,6 @@ class Tracker:
             self._rss_bytes = process_rss_bytes()
         record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
         self.sink.finish(window.span, record)
-
-    def _arm(self, span: Any) -> None:
-        # Exit handlers run last in, first out. A provider registers its own when it is made, so
-        # ours must come after the first provider that records, also one that is set late.
-        recording = self.sink.is_recording(span)
-        if recording or not self._armed:
-            self.completion.arm()
-        self._armed, self._armed_for_recording = True, recording
 
     def _is_recorded(self, entry: Entry) -> bool:
         kind = entry.device.type
@@ -189,9 +223,7 @@ class Tracker:
         multiprocessing.util.register_after_fork(self, Tracker._flush_at_child_exit)
 
     def _start_anew(self) -> None:
-        scope = current.get()
-        if isinstance(scope, Window):
-            scope.disown()
+        disown(current.get())
         current.set(None)
         self.completion.reset()
         self.places = self._make_places()
@@ -202,25 +234,6 @@ class Tracker:
         multiprocessing.util.Finalize(
             None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
         )
-
-
-def _only_traced(module: torch.nn.Module) -> bool:
-    """Whether the call builds a graph, or is a part of one that is an inference elsewhere."""
-    return (
-        torch._C._get_tracing_state() is not None  # torch.jit.trace
-        or torch.compiler.is_compiling()  # torch.export
-        or torch._C._current_graph_task_id() != -1  # checkpoint recompute in a backward
-        or "_is_replica" in module.__dict__  # DataParallel: its threads inherit no context
-        or torch._C._get_dispatch_mode(_FAKE) is not None
-    )
-
-
-def _look(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inputs.Seen | None:
-    try:
-        return inputs.look(args, kwargs)
-    except Exception as error:  # a mapping of the user's may do anything
-        guard.caught("input", error)
-        return None
 
 
 def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:

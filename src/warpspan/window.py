@@ -17,7 +17,7 @@ from warpspan import guard
 from warpspan.probes import clock, inputs
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
-from warpspan.probes.place import Place
+from warpspan.probes.place import Entrance, Place, host_idle_s
 from warpspan.records import Inference, Memory, Model, Steps, Timing
 
 
@@ -25,16 +25,16 @@ class Sink(Protocol):
     """Where spans begin and records end; `emit` implements it."""
 
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
-        """Start a span and make it current; None where instrumentation is suppressed."""
+        """Start a span and make it current; None where instrumentation is suppressed.
+
+        The last item of what it gives says whether the span is recorded.
+        """
 
     def leave(self, span: Any) -> None:
         """Make current again what was. Runs on the caller's thread."""
 
     def finish(self, span: Any, record: Inference) -> None:
         """End the span and record the metrics. Runs on the finisher's thread."""
-
-    def is_recording(self, span: Any) -> bool:
-        """Whether the span is kept by a provider."""
 
     def flush(self, timeout_s: float) -> bool:
         """Have the providers export what they hold; False where time ran out."""
@@ -56,66 +56,55 @@ class Shade:
     def close(self) -> None:
         """Leave the shade."""
         self.covers = False
-        _leave(self._token)
+        leave(self)
 
 
 class Window:
     """One open inference, opened by `begin` and closed by `close`, both on the caller's thread.
 
     Args:
-        operation: what runs.
-        model: its model, a class name, or None where unknown.
         place: where it runs.
         span: what the sink started for it.
         start_ns: Unix time of its begin.
         began_ns: host clock of its begin.
-        closed_to: called with the window when it is closed, on the caller's thread.
+        closed_to: called with the window when it is closed, on the caller's thread; leaves it.
+        operation: what runs.
+        model: its model, a class name, or None where unknown.
         seen: the input of a module call.
         takes_steps: module calls inside are its steps; else they are part of it.
         nested: another inference of this context is open, so this one does not count as a
             further one on its device.
-        cpu_time: whether the thread's processor time is the inference's.
+        cpu_time: whether the thread's processor time is the inference's. It is read for recorded
+            spans only: two system calls, on which the metrics don't rest.
     """
 
-    __slots__ = (
-        "_began_cpu_ns",
-        "_began_ns",
-        "_closed_to",
-        "_concurrency",
-        "_cpu_s",
-        "_end_event",
-        "_ended_ns",
-        "_entrance",
-        "_error_type",
-        "_events",
-        "_holder",
-        "_memory_end",
-        "_memory_start",
-        "_model",
-        "_oom_requested",
-        "_seen",
-        "_start_ns",
-        "_steps",
-        "_thread",
-        "_token",
-        "covers",
-        "open",
-        "operation",
-        "place",
-        "span",
-        "takes_steps",
-    )
+    # Defaults stand on the class: an inference pays only for what it sets (no __slots__, which
+    # would forbid them and save nothing on an object that lives for milliseconds).
+    _began_cpu_ns: int | None = None
+    _concurrency: int | None = None
+    _cpu_s: float | None = None
+    _end_event: clock.Lease | None = None
+    _entrance: Entrance | None = None
+    _error_type: str | None = None
+    _events: clock.Events | None = None
+    _holder: PeakHolder | None = None
+    _memory_end: MemoryReading | None = None
+    _memory_start: MemoryReading | None = None
+    _oom_requested: int | None = None
+    _steps: _StepTally | None = None
+    _thread: int | None = None
+    _token: Token[Scope | None] | None = None
+    open = True
 
     def __init__(
         self,
-        operation: str,
-        model: Entry | str | None,
         place: Place,
         span: Any,
         start_ns: int,
         began_ns: int,
         closed_to: Callable[[Window], None],
-        *,
+        operation: str,
+        model: Entry | str | None,
         seen: inputs.Seen | None = None,
         takes_steps: bool = False,
         nested: bool = False,
@@ -130,25 +119,18 @@ class Window:
         self._seen = seen
         self._start_ns = start_ns
         self._began_ns = began_ns
-        self._steps = _StepTally() if takes_steps else None
         self._closed_to = closed_to
-        self.open = True
-        self._concurrency: int | None = None
-        self._cpu_s: float | None = None
-        self._events: clock.Events | None = None
-        self._end_event: clock.Lease | None = None
-        self._holder: PeakHolder | None = None
-        self._memory_start: MemoryReading | None = None
-        self._memory_end: MemoryReading | None = None
-        self._error_type: str | None = None
-        self._oom_requested: int | None = None
-        self._token: Token[Scope | None] | None = None
-        self._entrance = None if nested else place.enter()
-        self._thread = threading.get_ident()
-        self._began_cpu_ns = clock.thread_ns() if cpu_time else None
+        if takes_steps:
+            self._steps = _StepTally()
+        if not nested:
+            self._entrance = place.enter()
+        if cpu_time and span[-1]:
+            self._thread = threading.get_ident()
+            self._began_cpu_ns = clock.thread_ns()
 
     def begin(self) -> None:
-        """Take the opening readings, the device's last, and become the current scope."""
+        """Become the current scope and take the opening readings, the device's last."""
+        self._token = current.set(self)
         place = self.place
         if place.ledger is not None:
             try:
@@ -160,7 +142,6 @@ class Window:
                 self._events = place.timeline.start()
             except Exception as error:
                 guard.caught("device events", error)
-        self._token = current.set(self)
 
     def fail(self, error: BaseException) -> None:
         """Remember what left the inference: its class, never its message."""
@@ -177,31 +158,22 @@ class Window:
         if not self.open:
             return
         self.open = self.covers = self.takes_steps = False
-        try:
-            if self._events is not None:
+        if self._events is not None:
+            try:
                 self._end_event = self.place.timeline.end()  # type: ignore[union-attr]
-        except Exception as error:
-            guard.caught("device events", error)
+            except Exception as error:
+                guard.caught("device events", error)
         self._ended_ns = clock.host_ns()
         if self._began_cpu_ns is not None and self._thread == threading.get_ident():
             self._cpu_s = (clock.thread_ns() - self._began_cpu_ns) / 1e9
-        try:
-            if self._holder is not None:
+        if self._holder is not None:
+            try:
                 self._memory_end = self.place.ledger.close(self._holder)  # type: ignore[union-attr]
-        except Exception as error:
-            guard.caught("memory", error)
+            except Exception as error:
+                guard.caught("memory", error)
         if self._entrance is not None:
             self._concurrency = self.place.leave(self._entrance, self._ended_ns)
-        if self._token is not None:
-            _leave(self._token)
         self._closed_to(self)
-
-    def disown(self) -> None:
-        """Forget it, and those it is in: in a forked child they are the parent's to end."""
-        self.open = self.covers = self.takes_steps = False
-        outer = self._token.old_value if self._token is not None else None
-        if isinstance(outer, Window):
-            outer.disown()
 
     def step(self, model: Entry, seen: inputs.Seen | None) -> Step:
         """Open a step. The first one tells the model and the input where nobody else did."""
@@ -220,11 +192,12 @@ class Window:
         """The finished inference. Runs on the finisher's thread."""
         entrance = self._entrance
         device_s = queue_s = idle_s = None
-        if self.place.timeline is None:
-            idle_s = entrance.host_idle_s(self._began_ns) if entrance is not None else None
+        if self.place.is_host:
+            if entrance is not None:
+                idle_s = host_idle_s(entrance, self._began_ns)
         elif device_done and self._events is not None and self._end_event is not None:
-            overlapped = entrance is None or entrance.others > 0
-            device_s, queue_s, idle_s = self.place.timeline.times(
+            overlapped = entrance is None or entrance[0] > 0
+            device_s, queue_s, idle_s = self.place.timeline.times(  # type: ignore[union-attr]
                 self._events, self._end_event, overlapped=overlapped
             )
             if entrance is None:  # inside another inference there is no gap to speak of
@@ -244,24 +217,24 @@ class Window:
 
     def _memory(self, rss_bytes: int | None) -> Memory | None:
         place, start, end = self.place, self._memory_start, self._memory_end
-        memory = Memory(
+        if start is None or end is None or self._holder is None:
+            rss_bytes = rss_bytes if place.is_host else None
+            if self._oom_requested is None and rss_bytes is None:
+                return None
+            return Memory(oom_requested_bytes=self._oom_requested, rss_bytes=rss_bytes)
+        peak = self._holder.peak
+        place.allocated_bytes, place.reserved_bytes = end.allocated, end.reserved
+        return Memory(
+            allocated_start_bytes=start.allocated,
+            allocated_end_bytes=end.allocated,
+            peak_bytes=peak,
+            peak_increase_bytes=peak - start.allocated,
+            reserved_bytes=end.reserved,
+            limit_bytes=place.limit_bytes,
+            utilization=peak / place.limit_bytes if place.limit_bytes else None,
+            allocation_retries=end.retries - start.retries,
             oom_requested_bytes=self._oom_requested,
-            rss_bytes=rss_bytes if place.timeline is None else None,
         )
-        if start is not None and end is not None and self._holder is not None:
-            peak = self._holder.peak
-            place.allocated_bytes, place.reserved_bytes = end.allocated, end.reserved
-            memory = memory._replace(
-                allocated_start_bytes=start.allocated,
-                allocated_end_bytes=end.allocated,
-                peak_bytes=peak,
-                peak_increase_bytes=peak - start.allocated,
-                reserved_bytes=end.reserved,
-                limit_bytes=place.limit_bytes,
-                utilization=peak / place.limit_bytes if place.limit_bytes else None,
-                allocation_retries=end.retries - start.retries,
-            )
-        return memory
 
 
 class Step:
@@ -284,7 +257,7 @@ class Step:
         """End the step."""
         ended_ns = clock.host_ns()
         self.covers = False
-        _leave(self._token)
+        leave(self)
         self._tally.add(ended_ns - self._began_ns, ended_ns - self._window_began_ns)
 
 
@@ -316,10 +289,30 @@ Scope: TypeAlias = Shade | Window | Step
 current: ContextVar[Scope | None] = ContextVar("warpspan_scope", default=None)
 
 
-def _leave(token: Token[Scope | None]) -> None:
+def is_open(scope: Scope) -> bool:
+    """Whether it has not been closed."""
+    return scope.covers or scope.takes_steps
+
+
+def leave(scope: Scope) -> bool:
+    """Make current what was before; False where that is not this context's to do.
+
+    A generator is closed where its consumer is, out of turn or in another context, and a task
+    that was created inside holds a copy. A scope that stays behind covers nothing any more.
+    """
+    if scope._token is None or current.get() is not scope:
+        return False
     try:
-        current.reset(token)
-    except ValueError:
-        # Closed in another context (a generator resumed elsewhere): where it was opened the
-        # variable still names this scope, which says by itself that it covers nothing any more.
-        pass
+        current.reset(scope._token)
+    except (RuntimeError, ValueError):  # used up, or made in the context that this is a copy of
+        return False
+    return True
+
+
+def disown(scope: Scope | None) -> None:
+    """Forget it and those that it is in: in a forked child they are the parent's to end."""
+    while isinstance(scope, (Shade, Step, Window)):
+        scope.covers = False
+        if isinstance(scope, Window):
+            scope.open = scope.takes_steps = False
+        scope = scope._token.old_value if scope._token is not None else None

@@ -1,6 +1,6 @@
 """Who is open on a device, and how long it was idle before."""
 
-from warpspan.probes.place import Place
+from warpspan.probes.place import Place, host_idle_s
 from warpspan.records import Device, DeviceState
 
 S = 1_000_000_000
@@ -16,8 +16,8 @@ def test_alone():
     first = cpu.enter()
     assert 1 == cpu.leave(first, ended_ns=2 * S)
     second = cpu.enter()
-    assert None is first.host_idle_s(1 * S)
-    assert 3.0 == second.host_idle_s(5 * S)
+    assert None is host_idle_s(first, 1 * S)
+    assert 3.0 == host_idle_s(second, 5 * S)
     assert 1 == cpu.leave(second, ended_ns=6 * S)
 
 
@@ -32,7 +32,7 @@ def test_overlapping():
     assert 3 == cpu.leave(a, ended_ns=3 * S)
     assert 2 == cpu.leave(c, ended_ns=4 * S)
     assert 0 == cpu.open
-    assert (None, 0.0) == (b.host_idle_s(1 * S), c.host_idle_s(2 * S + 1))
+    assert (None, 0.0) == (host_idle_s(b, 1 * S), host_idle_s(c, 2 * S + 1))
 
 
 def test_a_long_inference_around_a_short_one():
@@ -45,9 +45,9 @@ def test_a_long_inference_around_a_short_one():
     cpu.leave(long, ended_ns=9 * S)
     after = cpu.enter()
     assert (2.0, 0.0, 1.0) == (
-        long.host_idle_s(3 * S),
-        short.host_idle_s(5 * S),
-        after.host_idle_s(10 * S),
+        host_idle_s(long, 3 * S),
+        host_idle_s(short, 5 * S),
+        host_idle_s(after, 10 * S),
     )
 
 
@@ -57,4 +57,4 @@ def test_an_end_that_is_reported_late_does_not_turn_the_clock_back():
     a, b = cpu.enter(), cpu.enter()
     cpu.leave(a, ended_ns=9 * S)
     cpu.leave(b, ended_ns=8 * S)
-    assert 1.0 == cpu.enter().host_idle_s(10 * S)
+    assert 1.0 == host_idle_s(cpu.enter(), 10 * S)

@@ -28,6 +28,9 @@ class Metrics:
         devices: Callable[[], Iterable[DeviceState]],
         dropped: Mapping[str, int],
     ) -> None:
+        global _active
+        _active = self
+        self._meter = meter
         self._devices = devices
         self._dropped = dropped
         self._duration = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DURATION)
@@ -35,28 +38,37 @@ class Metrics:
         self._queue = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
         self._batch = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
         self._peak = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
-        self._cpu = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_CPU_TIME)
         self._idle = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME)
         self._oom = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
         for metric, create, observe in (
             (
                 signals.METRIC_PYTORCH_INFERENCE_ACTIVE,
                 meter.create_observable_up_down_counter,
-                self._observe_active,
+                Metrics._observe_active,
             ),
             (
                 signals.METRIC_PYTORCH_MEMORY_USAGE,
                 meter.create_observable_up_down_counter,
-                self._observe_memory,
+                Metrics._observe_memory,
             ),
             (
                 signals.METRIC_WARPSPAN_DROPPED,
                 meter.create_observable_counter,
-                self._observe_dropped,
+                Metrics._observe_dropped,
             ),
-            (signals.METRIC_WARPSPAN_FAULTS, meter.create_observable_counter, _observe_faults),
+            (
+                signals.METRIC_WARPSPAN_FAULTS,
+                meter.create_observable_counter,
+                Metrics._observe_faults,
+            ),
         ):
-            create(metric.name, [observe], metric.unit, metric.description)
+            create(metric.name, [_asking(meter, observe)], metric.unit, metric.description)
+
+    def close(self) -> None:
+        """Observe nothing any more."""
+        global _active
+        if _active is self:
+            _active = None
 
     def record(self, record: Inference, context: Context) -> None:
         """Record an inference; its span's context gives the exemplars."""
@@ -71,8 +83,6 @@ class Metrics:
             self._queue.record(timing.queue_time_s, attributes, context)
         if timing.idle_time_s is not None:
             self._idle.add(timing.idle_time_s, attributes, context)
-        if timing.cpu_time_s is not None:
-            self._cpu.add(timing.cpu_time_s, attributes, context)
         if record.input.batch_size is not None:
             self._batch.record(record.input.batch_size, attributes, context)
         if memory is not None and memory.peak_bytes is not None:
@@ -80,11 +90,11 @@ class Metrics:
         if record.out_of_memory:
             self._oom.add(1, attributes, context)
 
-    def _observe_active(self, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe_active(self) -> Iterable[Observation]:
         for state in self._devices():
             yield Observation(state.open, device_attributes(state.device))
 
-    def _observe_memory(self, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe_memory(self) -> Iterable[Observation]:
         for state in self._devices():
             attributes = device_attributes(state.device)
             for name, value in (
@@ -94,14 +104,38 @@ class Metrics:
                 if value is not None:
                     yield Observation(value, {**attributes, signals.PYTORCH_MEMORY_STATE: name})
 
-    def _observe_dropped(self, _: CallbackOptions) -> Iterable[Observation]:
+    def _observe_dropped(self) -> Iterable[Observation]:
         for reason, count in list(self._dropped.items()):
             yield Observation(count, {signals.WARPSPAN_DROP_REASON: reason})
 
+    def _observe_faults(self) -> Iterable[Observation]:
+        for origin, count in list(guard.faults.items()):
+            yield Observation(count, {signals.WARPSPAN_FAULT_ORIGIN: origin})
 
-def _observe_faults(_: CallbackOptions) -> Iterable[Observation]:
-    for origin, count in list(guard.faults.items()):
-        yield Observation(count, {signals.WARPSPAN_FAULT_ORIGIN: origin})
+
+_active: Metrics | None = None
+
+
+def _asking(
+    meter: Meter, observe: Callable[[Metrics], Iterable[Observation]]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """A callback that asks those metrics that are active on its meter when it is called.
+
+    The SDK creates an instrument once and keeps its first callback for as long as its meter
+    lives, and so what that callback holds: it must serve the next instrumentation, too.
+    """
+
+    def callback(_: CallbackOptions) -> Iterable[Observation]:
+        if _active is None or _sdk(_active._meter) is not _sdk(meter):
+            return ()
+        return observe(_active)
+
+    return callback
+
+
+def _sdk(meter: Meter) -> Meter:
+    """The meter behind the one that the API gives before a provider is set."""
+    return getattr(meter, "_real_meter", None) or meter
 
 
 def _histogram(meter: Meter, metric: Metric) -> Histogram:

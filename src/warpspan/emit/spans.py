@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+)
 
+from warpspan import guard
 from warpspan.records import Inference
 
 # Instrumentations honour both: the key of the SDK's exporters and its older plain form.
@@ -15,18 +23,10 @@ _SUPPRESSED = otel_context._SUPPRESS_INSTRUMENTATION_KEY
 _SUPPRESSED_PLAIN = "suppress_instrumentation"
 
 
-class OpenSpan(NamedTuple):
-    """A span that is current on the caller's thread.
-
-    Args:
-        span: the span, recording or not.
-        context: the context in which it is current; metrics recorded in it get exemplars.
-        token: what puts the former context back.
-    """
-
-    span: Span
-    context: otel_context.Context
-    token: Any
+# A span that is current on the caller's thread: the span, recording or not, the context in which
+# it is current (metrics recorded in it get exemplars), what puts the former one back, and whether
+# the span is recorded. A plain tuple, since a named one costs the caller three times as much.
+OpenSpan: TypeAlias = tuple[Span, otel_context.Context, Any, bool]
 
 
 class Spans:
@@ -40,21 +40,28 @@ class Spans:
         outer = otel_context.get_current()
         if outer.get(_SUPPRESSED) or outer.get(_SUPPRESSED_PLAIN):
             return None
-        span = self._tracer.start_span(name, outer, SpanKind.INTERNAL, attributes, None, start_ns)
+        try:
+            span = self._tracer.start_span(
+                name, outer, SpanKind.INTERNAL, attributes, None, start_ns
+            )
+        except Exception as error:  # of a span processor: the inference still counts in metrics
+            guard.caught("span", error)
+            span = NonRecordingSpan(trace.get_current_span(outer).get_span_context())
         inner = trace.set_span_in_context(span, outer)
-        return OpenSpan(span, inner, otel_context.attach(inner))
+        return span, inner, otel_context.attach(inner), span.is_recording()
 
     def leave(self, opened: OpenSpan) -> None:
         """Make current what was before."""
         # A generator may be resumed, and its span left, in another context: nothing of ours is
         # current there, and OpenTelemetry would log an error with a traceback.
-        if otel_context.get_current() is opened.context:
-            otel_context.detach(opened.token)
+        _, inner, token, _ = opened
+        if otel_context.get_current() is inner:
+            otel_context.detach(token)
 
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Set what is known by now and end the span at its true end."""
-        span = opened.span
-        if not span.is_recording():
+        span, _, _, recording = opened
+        if not recording:
             return
         span.set_attributes(record.end_attributes())
         if record.error_type is not None:

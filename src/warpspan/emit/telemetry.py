@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -39,15 +41,16 @@ class Telemetry:
         """Create the metrics, those that are asked for included."""
         self._metrics = Metrics(self._meter, devices, dropped)
 
-    def is_recording(self, opened: OpenSpan) -> bool:
-        """Whether the span is kept by a provider."""
-        return opened.span.is_recording()
+    def close(self) -> None:
+        """Observe nothing any more. What is in flight can still be finished."""
+        if self._metrics is not None:
+            self._metrics.close()
 
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Record the metrics and end the span; a failure of one does not cost the other."""
         try:
             if self._metrics is not None:
-                self._metrics.record(record, opened.context)
+                self._metrics.record(record, opened[1])
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)
@@ -64,10 +67,30 @@ class Telemetry:
             flush: Any = getattr(provider, "force_flush", None)  # the API's own has none
             if flush is None:
                 continue
-            left_ms = max(1, round((deadline - time.monotonic()) * 1e3))
-            try:
-                flushed = flush(left_ms) is not False and flushed
-            except Exception as error:
-                guard.caught("flush", error)
-                flushed = False
+            flushed = _flush_in_time(flush, max(0.001, deadline - time.monotonic())) and flushed
         return flushed
+
+
+def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
+    """Whether a provider flushed in time.
+
+    On a thread of its own, because the SDK's batch processors wait for their exporter however
+    long it takes.
+    """
+    flushed: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            flushed.put(flush(round(timeout_s * 1e3)) is not False)
+        except Exception as error:
+            guard.caught("flush", error)
+            flushed.put(False)
+
+    try:
+        threading.Thread(target=run, name="warpspan-flush", daemon=True).start()
+        return flushed.get(timeout=timeout_s)
+    except queue.Empty:
+        return False
+    except RuntimeError as error:  # no more threads
+        guard.caught("flush", error)
+        return False

@@ -100,13 +100,13 @@ class DeviceTimeline:
         self._anchor: Events | None = None
         self._anchor_due_ns = 0
 
-    def start(self) -> Events | None:
-        """Record the start event; None inside a graph capture.
+    @property
+    def capturing(self) -> bool:
+        """Whether the current stream is in a graph capture, where events can't be read later."""
+        return bool(torch.cuda.is_current_stream_capturing())
 
-        An event that is recorded in a capture becomes part of the graph and can't be read.
-        """
-        if torch.cuda.is_current_stream_capturing():
-            return None
+    def start(self) -> Events:
+        """Record the start event. Not to be called in a graph capture."""
         stream = torch.cuda.current_stream(self._ordinal)
         start = self._lease()
         found_idle = False
@@ -121,7 +121,7 @@ class DeviceTimeline:
 
     def end(self) -> Lease | None:
         """Record the end event; None inside a graph capture."""
-        if torch.cuda.is_current_stream_capturing():
+        if self.capturing:
             return None
         end = self._lease()
         end.event.record(torch.cuda.current_stream(self._ordinal))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import torch
 
@@ -23,13 +23,8 @@ _NAMES = (
 )
 
 
-class Seen(NamedTuple):
-    """What the caller's thread takes from an input tensor."""
-
-    shape: torch.Size
-    is_tokens: bool
-    is_embeddings: bool
-
+# What the caller's thread takes from an input tensor: its shape, its dtype and its name.
+Seen: TypeAlias = tuple[torch.Size, torch.dtype, str | None]
 
 _INTEGERS = frozenset({torch.int64, torch.int32})
 
@@ -39,7 +34,7 @@ def look(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Seen | None:
     if args:
         first = args[0]
         if isinstance(first, torch.Tensor):
-            return Seen(first.shape, first.dtype in _INTEGERS, False)
+            return first.shape, first.dtype, None
         if isinstance(first, Mapping):  # a tokenizer's output, sentence-transformers' features
             return _named(first)
     if kwargs:
@@ -51,10 +46,10 @@ def _named(values: Mapping[str, Any]) -> Seen | None:
     for name in _NAMES:
         value = values.get(name)
         if isinstance(value, torch.Tensor):
-            return Seen(value.shape, value.dtype in _INTEGERS, name == "inputs_embeds")
+            return value.shape, value.dtype, name
     for value in values.values():
         if isinstance(value, torch.Tensor):
-            return Seen(value.shape, value.dtype in _INTEGERS, False)
+            return value.shape, value.dtype, None
     return None
 
 
@@ -62,9 +57,11 @@ def describe(seen: Seen | None) -> Input:
     """Batch size and sequence length, where the shape tells them."""
     if seen is None:
         return Input()
-    shape = tuple(seen.shape)
+    shape, dtype, name = tuple(seen[0]), seen[1], seen[2]
     dimensions = len(shape)
-    tokens = (seen.is_tokens and dimensions == 2) or (seen.is_embeddings and dimensions == 3)
+    tokens = (dtype in _INTEGERS and dimensions == 2) or (
+        name == "inputs_embeds" and dimensions == 3
+    )
     return Input(
         batch_size=shape[0] if dimensions >= 2 else None,
         sequence_length=shape[1] if tokens else None,

@@ -40,6 +40,7 @@ class Entry:
         "device",
         "has_state",
         "name",
+        "place",
         "recorded",
         "start",
     )
@@ -54,15 +55,21 @@ class Entry:
         self._dtype = None if anchor is None else anchor.dtype
         self.device = torch.device("cpu") if anchor is None else anchor.device
         self.has_state = anchor is not None or _has_packed_state(inner)
-        #: Whether its calls are inferences, and the name and attributes of their spans: both are
-        #: the tracker's to set, kept here because it must not look them up anew each time.
+        # The tracker's own notes, kept here so that it need not look them up for each call:
+        # whether calls are inferences, where they run, the name and attributes of their spans.
         self.recorded = True
+        self.place: Any = None
         self.start: tuple[str, dict[str, Any]] | None = None
         self._facts: Model | None = None
 
     def is_current(self, module: torch.nn.Module) -> bool:
-        """Whether this still describes the module: same object, first parameter where it was."""
-        if self._module() is not module:
+        """Whether this still describes the module: same object, first parameter where it was.
+
+        `module.compile()` changes it in place, too.
+        """
+        if self._module() is not module or (
+            module._compiled_call_impl is not None and not self.compiled
+        ):
             return False
         if self._anchor is None:
             return _first_tensor(module) is None

@@ -1,0 +1,139 @@
+"""The commands and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from warpspan import __version__
+from warpspan.cli import report as report_command
+from warpspan.cli import run as run_command
+from warpspan.cli.process import CannotRunError
+
+app = typer.Typer(
+    name="warpspan",
+    help="What each PyTorch inference cost, on the OpenTelemetry span of that inference.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+bench_app = typer.Typer(help="Measure what warpspan itself costs.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say in one sentence what is wrong, and exit."""
+    typer.echo(f"warpspan: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"warpspan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and exit.",
+            is_eager=True,
+            callback=lambda value: _print_version(asked=value),
+        ),
+    ] = False,
+) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a sign gets a question mark in its place, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    command: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="COMMAND",
+            help="The program and its arguments, after --: python app.py, uvicorn app:app, …",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write. A file of OTLP JSON lines is overwritten, any other is not.",
+            show_default="warpspan-TIME-PID.jsonl in the working directory",
+        ),
+    ] = None,
+) -> None:
+    """Run a program under auto-instrumentation and summarize its inferences.
+
+    Spans and metrics of PyTorch inferences, and of every other OpenTelemetry instrumentation that
+    is installed, are written to a file by OpenTelemetry's OTLP JSON file exporter; a summary
+    follows on standard error when the program ends. Its input, output, exit code and signals are
+    its own. OTEL_* variables that you set are kept: exporters chosen with OTEL_TRACES_EXPORTER or
+    OTEL_METRICS_EXPORTER work beside the file, `none` is kept unless -o is given.
+    """
+    try:
+        run_command.run(command, output)
+    except CannotRunError as error:
+        fail(str(error), error.code)
+
+
+@app.command()
+def report(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="OTLP JSON lines, as `warpspan run` and OpenTelemetry's file exporters write "
+            "them. - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for programs.")
+    ] = False,
+) -> None:
+    """Summarize the inferences in a file, a row per model and operation.
+
+    Percentiles are values that occurred (nearest rank), failed inferences included. Device share
+    is device time over duration. Idle share is the part of the time in which the device had ended
+    one inference and waited for the next, idle / (idle + busy).
+
+    Exit code 0: there is a summary. 1: the file holds nothing to summarize. 2: wrong usage.
+    """
+    try:
+        report_command.report(file, as_json=as_json)
+    except report_command.CannotReportError as error:
+        fail(str(error), error.code)
+
+
+@bench_app.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    }
+)
+def overhead(context: typer.Context) -> None:
+    """Measure the time that an instrumented inference adds (`--help` for its options)."""
+    try:
+        module = importlib.import_module("warpspan.bench.overhead")
+    except ModuleNotFoundError as missing:
+        fail(f"the benchmark needs {missing.name}, which is not installed", 2)
+    raise typer.Exit(module.main(context.args))

@@ -1,0 +1,160 @@
+"""`warpspan report`: the summary of a file, and what can be said of a file without one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from warpspan.report import text
+from warpspan.report.summary import Summary, summarize
+from warpspan.sources.otlp_json import OtlpJsonReader
+
+_PROGRESS_FROM_BYTES = 16 << 20
+"""A file of this size takes about a second to read."""
+
+
+class CannotReportError(Exception):
+    """There is no summary. `code` is the exit code: 1 nothing to summarize, 2 wrong usage."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def report(file: str, *, as_json: bool) -> None:
+    """Print the summary of a file, or of standard input for `-`.
+
+    Raises:
+        CannotReportError: with a sentence that says why there is none.
+    """
+    summary, reader = read(file)
+    name = "standard input" if file == "-" else file
+    if not summary.rows:
+        raise CannotReportError(nothing(reader, name), 1)
+    if as_json:
+        print(json.dumps(_to_json(name, summary, reader), indent=2))
+    else:
+        console = output_console(stderr=False)
+        console.print(text.render(summary, console))
+        for remark in remarks(reader):
+            console.print(remark, style="dim", markup=False, highlight=False)
+
+
+def read(file: str) -> tuple[Summary, OtlpJsonReader]:
+    """The summary of a file, read line by line, and the reader with its counts.
+
+    Raises:
+        CannotReportError: the file can't be read at all.
+    """
+    try:
+        with _opened(file) as stream:
+            reader = OtlpJsonReader(stream)
+            return summarize(reader), reader
+    except OSError as error:
+        reasons: dict[type[OSError], str] = {
+            FileNotFoundError: "there is no such file",
+            IsADirectoryError: "it is a directory: give a file in it",
+            PermissionError: "you may not read it",
+        }
+        reason = reasons.get(type(error), error.strerror or str(error))
+        raise CannotReportError(f"can't read {file}: {reason}", 2) from error
+
+
+def output_console(*, stderr: bool) -> Console:
+    """A console as wide as its terminal, or as wide as it takes where there is none."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console = Console(stderr=stderr, width=1000)
+    return console
+
+
+def nothing(reader: OtlpJsonReader, name: str) -> str:
+    """Why a file has no summary, as far as the file tells."""
+    if reader.lines == 0:
+        return f"{name} is empty"
+    if reader.compression is not None:
+        compression, command = reader.compression
+        return (
+            f"{name} is compressed with {compression}: "
+            f"{command} {shlex.quote(name)} | warpspan report -"
+        )
+    if reader.otlp_lines == 0:
+        if reader.cut and reader.lines == 1:
+            return f"{name} is not OTLP JSON, or breaks off in its first line: nothing is whole"
+        if not reader.broken_lines:
+            return (
+                f"{name} is JSON, but not OTLP: no line is an object with resourceSpans or "
+                "resourceMetrics"
+            )
+        return (
+            f"{name} is not OTLP JSON, one object a line, as `warpspan run` writes it (JSON over "
+            f"several lines can be read so: jq -c . {shlex.quote(name)} | warpspan report -)"
+        )
+    if reader.broken_spans:
+        return f"the values of all {reader.broken_spans:,} inference spans in {name} are broken"
+    if reader.counted:
+        return (
+            f"{name} has no span of an inference, though its metrics count {reader.counted:,}: "
+            "the sampler left them out, or they were lost or exported elsewhere"
+        )
+    if reader.other_spans:
+        return (
+            f"{name} has {text.plural(reader.other_spans, 'span')}, but none of a PyTorch inference"
+        )
+    return f"{name} has no span"
+
+
+def remarks(reader: OtlpJsonReader) -> list[str]:
+    """What a reader of the summary has to know of the file, a sentence each."""
+    said = []
+    if reader.cut:
+        said.append("The file breaks off in its last line; what is whole is summarized.")
+    if skipped := reader.broken_lines + reader.foreign_lines:
+        said.append(f"Lines that are not OTLP JSON were skipped: {skipped:,}.")
+    if reader.broken_spans:
+        said.append(f"Inference spans with broken values were skipped: {reader.broken_spans:,}.")
+    if reader.counted > reader.inferences:
+        said.append(
+            f"The metrics count {reader.counted:,} inferences; those above are the "
+            f"{reader.inferences:,} with a span in the file (the rest: not sampled, or lost)."
+        )
+    if reader.dropped:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
+        said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
+    return said
+
+
+def _to_json(name: str, summary: Summary, reader: OtlpJsonReader) -> dict[str, object]:
+    return {
+        "file": name,
+        "cut": reader.cut,
+        "skipped_lines": reader.broken_lines + reader.foreign_lines,
+        "skipped_spans": reader.broken_spans,
+        "other_spans": reader.other_spans,
+        "counted_by_metrics": reader.counted,
+        "dropped": reader.dropped,
+        **summary.to_json(),
+    }
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    """The file, with a progress bar on a terminal where reading it takes a while."""
+    total = None if file == "-" else Path(file).stat().st_size
+    with sys.stdin.buffer if total is None else Path(file).open("rb") as stream:
+        console = Console(stderr=True)
+        if not console.is_terminal or (total is not None and total < _PROGRESS_FROM_BYTES):
+            yield stream
+            return
+        columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("reading", total=total)
+            yield progress.wrap_file(stream, task_id=task, total=total)

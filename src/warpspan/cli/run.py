@@ -1,0 +1,128 @@
+"""`warpspan run`: a program under auto-instrumentation, and the summary when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from warpspan.cli import INSTALL, process
+from warpspan.cli.environment import environment, reasons
+from warpspan.cli.process import CannotRunError
+from warpspan.cli.report import nothing, output_console, read, remarks
+from warpspan.report import text
+
+_NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
+_USUAL_REASONS = (
+    "The program may have called no PyTorch module, or only modules in training mode with "
+    "gradients on, or modules without parameters; compiled functions and engines are recorded "
+    "with `warpspan.inference()`."
+)
+
+
+def run(command: Sequence[str], output: Path | None) -> NoReturn:
+    """Run a command, print the summary of its inferences on standard error, end as it ended.
+
+    Raises:
+        CannotRunError: with a sentence that says why it was not started.
+    """
+    _check_installed()
+    program = process.find(command[0], os.environ.get("PATH", os.defpath))
+    file = _default_output() if output is None else output
+    _claim(file)
+    environ = environment(os.environ, command, file, explicit=output is not None)
+    status = process.run(program, command, environ)
+    # Nothing that goes wrong here, a full disk or a second Ctrl-C, may change how it ended.
+    with contextlib.suppress(KeyboardInterrupt, OSError):
+        try:
+            _show(file, program, remove_empty=output is None)
+        except Exception as error:
+            _say(f"warpspan: can't summarize {file}: {error}")
+    process.exit_like(status)
+
+
+def _check_installed() -> None:
+    for module in _NEEDED:
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise CannotRunError(f"`warpspan run` needs {module}: {INSTALL}", 2)
+
+
+def _default_output() -> Path:
+    now = datetime.now(timezone.utc)
+    return Path(f"warpspan-{now:%Y%m%dT%H%M%SZ}-{os.getpid()}.jsonl")
+
+
+def _claim(file: Path) -> None:
+    """Make the file empty, or say why it can't be ours. Only OTLP JSON is overwritten."""
+    try:
+        if file.is_dir():
+            raise CannotRunError(f"{file} is a directory: give -o the name of a file", 2)
+        if file.exists():
+            if not file.is_file():
+                raise CannotRunError(f"{file} is not a regular file: give -o another name", 2)
+            with file.open("rb") as stream:
+                start = stream.read(len(b'{"resource'))
+            if start not in (b"", b'{"resource'):
+                raise CannotRunError(
+                    f"{file} exists and is not OTLP JSON, so it is not overwritten: "
+                    "give -o another name",
+                    2,
+                )
+        file.write_bytes(b"")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CannotRunError(
+            f"can't write {file}: {reason} (-o chooses another file)", 2
+        ) from error
+
+
+def _show(file: Path, program: str, *, remove_empty: bool) -> None:
+    """The summary and what to do with the file, or why there is none."""
+    summary, reader = read(str(file))
+    if not summary.rows:
+        why = [*reasons(os.environ), *_other_python(program)]
+        empty = reader.lines == 0
+        found = "nothing was exported" if empty else nothing(reader, str(file))
+        _say(f"warpspan: no inference was recorded: {found}.")
+        _say(" ".join(why) if why else _USUAL_REASONS)
+        if empty and remove_empty:
+            file.unlink()
+        return
+    console = output_console(stderr=True)
+    console.print()
+    console.print(text.render(summary, console))
+    for remark in remarks(reader):
+        console.print(remark, style="dim", markup=False, highlight=False)
+    name, length = shlex.quote(str(file)), text.size(file.stat().st_size)
+    console.print()
+    for line in (
+        f"Recorded in {file} ({length} of OTLP JSON).",
+        f"  again   warpspan report {name}",
+        "  Jaeger  grep resourceSpans FILE > traces.json; upload traces.json in its UI",
+        "  others  OpenTelemetry Collector, receiver otlpjsonfile, start_at: beginning",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _other_python(program: str) -> list[str]:
+    """A Python that is not the one with warpspan has none of this."""
+    is_python = Path(program).name.startswith("python")
+    if is_python and Path(program).absolute().parent != Path(sys.executable).absolute().parent:
+        return [f"The program is {program}, but warpspan is installed for {sys.executable}."]
+    return []
+
+
+def _say(sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(sentence, markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"""Exporters for finished spans and metric points. Knows nothing of torch."""

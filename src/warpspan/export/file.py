@@ -1,0 +1,85 @@
+"""The exporter `warpspan_file`: OpenTelemetry's OTLP JSON file exporter, for `warpspan run`.
+
+Traces and metrics of several processes go to one file, which an environment variable names.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import weakref
+from collections.abc import Callable
+from typing import IO, Any, cast
+
+from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
+
+from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_FILE
+
+
+class LineAppender(io.TextIOBase):
+    """Appends each text it is given by one write.
+
+    The system keeps a write to a file opened with O_APPEND whole among all processes. A buffered
+    file would break a line longer than its buffer (8 KiB; a batch of spans has hundreds) in two.
+    """
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags, 0o666)
+
+    def write(self, text: str, /) -> int:
+        """Append a text. Only a full disk or the like makes it more than one write."""
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        return len(text)
+
+
+def _open() -> IO[str]:
+    path = os.environ.get(OTEL_PYTHON_WARPSPAN_FILE)
+    if not path:
+        raise ValueError(
+            f"the exporter warpspan_file needs a file: set {OTEL_PYTHON_WARPSPAN_FILE}, "
+            "or start the program with `warpspan run`"
+        )
+    return cast("IO[str]", LineAppender(path))
+
+
+def _call_after_fork(method: Callable[[], None]) -> None:
+    """Call a bound method in forked children for as long as its object lives."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if found := reference():
+            found()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=call)
+
+
+class WarpspanFileSpanExporter(FileSpanExporter):
+    """Spans, one batch a line."""
+
+    def __init__(self) -> None:
+        self._begin()
+        _call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        # Again in a forked child: another thread of the parent may have held the exporter's lock.
+        super().__init__(stream=_open())
+
+
+class WarpspanFileMetricExporter(FileMetricExporter):
+    """Metrics, one collection a line.
+
+    Args:
+        **options: temporality and aggregation, as the official exporter takes them.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._begin()
+        _call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        super().__init__(stream=_open(), **self._options)

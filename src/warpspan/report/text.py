@@ -1,0 +1,220 @@
+"""A summary as tables for a terminal, or plain text where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from warpspan.report.summary import Row, Spread, Summary
+
+ABSENT = "\N{EN DASH}"
+_UNBOUNDED = 10_000
+_NAME_MIN_WIDTH = 16
+_NAME_FOLDED_WIDTH = 28
+_T = TypeVar("_T")
+
+
+class _Column(NamedTuple):
+    """A column: its two lines of heading and its cell of a row, None where nothing was measured."""
+
+    heading: str
+    cell: Callable[[Row], str | None]
+    justify: Literal["left", "right"] = "right"
+    style: str = ""
+
+
+_NAME = _Column(
+    "inference\n", lambda row: _printable(f"{row.operation} {row.model or ''}".rstrip()), "left"
+)
+_COUNT = _Column("count\n", lambda row: f"{row.inference_count:,}")
+_FAILED = _Column("failed\n", lambda row: f"{sum(row.errors.values()):,}")
+_HOST = (
+    _Column("rate\n1/s", lambda row: _maybe(row.rate_per_s, _rate)),
+    _Column("duration\np50", lambda row: seconds(row.duration_s.p50), style="bold"),
+    _Column("\np95", lambda row: seconds(row.duration_s.p95)),
+    _Column("\np99", lambda row: seconds(row.duration_s.p99)),
+)
+_IDLE = _Column("idle\nshare", lambda row: _maybe(row.idle_share, share))
+_DEVICE = (
+    _Column("device\n", lambda row: _printable(_device(row)), "left"),
+    _Column(
+        "device\ntime p50", lambda row: _maybe(row.device_time_s, lambda time: seconds(time.p50))
+    ),
+    _Column("\nshare", lambda row: _maybe(row.device_share, share)),
+)
+_SIZES = (
+    _Column("memory\nmax", lambda row: _memory(row)),
+    _Column("batch\np50/max", lambda row: _maybe(row.batch_size, _spread)),
+    _Column("sequence\np50/max", lambda row: _maybe(row.sequence_length, _spread)),
+)
+
+
+def render(summary: Summary, console: Console) -> RenderableType:
+    """The headline, the rows and their footnotes.
+
+    One table where the console is wide enough for it, else as many as it takes.
+    """
+    counts = (_COUNT, _FAILED) if summary.error_count else (_COUNT,)
+    parts: list[RenderableType] = [_headline(summary)]
+    for columns in _fitting((counts, _HOST, (_IDLE,), _DEVICE, _SIZES), summary.rows, console):
+        parts += [Text(), _table(summary.rows, columns)]
+    return Group(*parts, Text(), *_footnotes(summary.rows))
+
+
+def _fitting(
+    groups: Sequence[Sequence[_Column]], rows: Sequence[Row], console: Console
+) -> list[list[_Column]]:
+    """The groups of columns dealt to tables that fit the console, each with the names first.
+
+    Where one table does not fit, names may be folded between their words.
+    """
+    options = console.options.update(max_width=_UNBOUNDED)
+    whole = [_NAME, *(column for group in groups for column in group)]
+    if console.measure(_table(rows, whole), options=options).maximum <= console.width:
+        return [whole]
+    words = [word for row in rows for word in (_NAME.cell(row) or "").split()]
+    folded = min(max(map(len, words), default=0), _NAME_FOLDED_WIDTH)
+    tables: list[list[_Column]] = []
+    for group in groups:
+        together = [*tables[-1], *group] if tables else [_NAME, *group]
+        width = console.measure(_table(rows, together, folded), options=options).maximum
+        if tables and width <= console.width:
+            tables[-1] = together
+        else:
+            tables.append([_NAME, *group])
+    return tables
+
+
+def seconds(value: float) -> str:
+    """A time with three significant digits: `412 µs`, `4.21 ms`, `1.30 s`, `2 min 5 s`."""
+    if value >= 60:
+        return f"{int(value // 60):,} min {int(value % 60)} s"
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if value * scale >= 0.9995:
+            return f"{_digits(value * scale)} {unit}"
+    return f"{value * 1e9:.0f} ns" if value else "0 s"
+
+
+def size(value: int) -> str:
+    """Bytes with three significant digits: `612 MiB`, `1.21 GiB`."""
+    scaled, unit = float(value), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if scaled < 999.5:
+            break
+        scaled, unit = scaled / 1024, larger
+    return f"{value} B" if unit == "B" else f"{_digits(scaled)} {unit}"
+
+
+def share(value: float) -> str:
+    """A share in percent, never rounded to none or to all: `<1%`, `62%`, `>99%`, `130%`."""
+    if 0 < value < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 span`, `2,000 spans`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _table(rows: Sequence[Row], columns: Sequence[_Column], name_width: int | None = None) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        header_style="dim",
+    )
+    for column in columns:
+        table.add_column(
+            column.heading,
+            justify=column.justify,
+            style=column.style,
+            overflow="fold",
+            no_wrap=column.justify == "right",
+            min_width=_NAME_MIN_WIDTH if column is _NAME else None,
+            max_width=name_width if column is _NAME else None,
+        )
+    for row in rows:
+        table.add_row(*(Text(column.cell(row) or ABSENT) for column in columns))
+    return table
+
+
+def _headline(summary: Summary) -> Text:
+    line = Text()
+    line.append(plural(summary.inference_count, "inference"), "bold")
+    line.append(f" in {seconds(summary.elapsed_s)}")
+    if summary.process_count > 1:
+        line.append(f", {summary.process_count:,} processes")
+    if summary.error_count:
+        line.append(", ")
+        line.append(f"{summary.error_count:,} failed", "red")
+    return line
+
+
+def _footnotes(rows: Sequence[Row]) -> list[Text]:
+    notes = []
+    absent = []
+    if any(row.device_time_s is None for row in rows):
+        absent.append("device time needs CUDA or ROCm")
+    if any(_memory(row) is None for row in rows):
+        absent.append("memory CUDA, ROCm or a CPU")
+    if any(row.batch_size is None or row.sequence_length is None for row in rows):
+        absent.append("batch and sequence an input whose shape tells them")
+    if any(row.rate_per_s is None or row.idle_share is None for row in rows):
+        absent.append("rate and idle a second inference")
+    if absent:
+        notes.append(f"{ABSENT} not measured: {', '.join(absent)}.")
+    errors = {name: 0 for row in rows for name in row.errors}
+    for row in rows:
+        for name, count in row.errors.items():
+            errors[name] += count
+    if errors:
+        listed = ", ".join(f"{_printable(name)} {count:,}" for name, count in errors.items())
+        notes.append(f"Failed: {listed}.")
+    return [Text(note, "dim") for note in notes]
+
+
+def _device(row: Row) -> str:
+    indexes = ",".join(str(index) for index in row.device_indexes)
+    return f"{row.device_type}:{indexes}" if indexes else row.device_type
+
+
+def _memory(row: Row) -> str | None:
+    if row.memory_peak_bytes is not None:
+        return size(row.memory_peak_bytes)
+    return None if row.rss_max_bytes is None else f"{size(row.rss_max_bytes)} RSS"
+
+
+def _rate(value: float) -> str:
+    if 0 < value < 0.01:
+        return "<0.01"
+    return f"{value:,.0f}" if value >= 999.5 else _digits(value)
+
+
+def _spread(spread: Spread) -> str:
+    if spread.median == spread.max:
+        return f"{spread.max:,}"
+    return f"{spread.median:,}/{spread.max:,}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    for limit, decimals in ((9.995, 2), (99.95, 1)):
+        if value < limit:
+            return f"{value:.{decimals}f}"
+    return f"{value:.0f}"
+
+
+def _maybe(value: _T | None, form: Callable[[_T], str]) -> str | None:
+    return None if value is None else form(value)
+
+
+def _printable(text: str) -> str:
+    """Without control characters: a name from a file must not steer the terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

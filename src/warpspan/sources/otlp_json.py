@@ -1,0 +1,225 @@
+"""Inferences out of OTLP JSON lines: the file exporters of OpenTelemetry's SDKs and Collector.
+
+Each line is one export: an object with `resourceSpans`, `resourceMetrics`, `resourceLogs` or
+`resourceProfiles`, ids in hexadecimal, 64-bit integers as strings
+(https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO, TypeAlias
+
+from warpspan import signals
+from warpspan.records import Inference
+
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is not read: one batch of 512 spans takes about 2 MB."""
+
+_SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")
+_IDENTITY = ("service.instance.id", "host.name", "process.pid")
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gzip -dc"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
+    b"BZh": ("bzip2", "bzip2 -dc"),
+    b"\xfd7zXZ": ("xz", "xz -dc"),
+}
+# What a value of the wrong shape raises on its way through the parser.
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
+_Series: TypeAlias = tuple[str, str, str]
+
+
+class OtlpJsonReader:
+    """Iterates once over the inferences of a stream of OTLP JSON lines, and counts the rest.
+
+    The counts are final when the iteration has ended.
+
+    Args:
+        stream: the lines, in binary mode.
+
+    Attributes:
+        lines: lines with anything on them.
+        otlp_lines: those that are OTLP.
+        foreign_lines: valid JSON, but not OTLP.
+        broken_lines: not JSON, or longer than `MAX_LINE_BYTES`; without the cut one.
+        cut: whether the last line breaks off, as when a process is killed or a disk is full.
+        inferences: inference spans read.
+        other_spans: spans of other instrumentations.
+        broken_spans: inference spans with a value that can't be right.
+        compression: name of the compression of the stream and a command that undoes it, if any.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._counted: dict[_Series, int] = {}
+        self._dropped: dict[_Series, int] = {}
+        self.lines = 0
+        self.otlp_lines = 0
+        self.foreign_lines = 0
+        self.broken_lines = 0
+        self.cut = False
+        self.inferences = 0
+        self.other_spans = 0
+        self.broken_spans = 0
+        self.compression: tuple[str, str] | None = None
+
+    @property
+    def counted(self) -> int:
+        """Inferences that warpspan's metrics counted, whether or not they have a span."""
+        return sum(self._counted.values())
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Inferences without a whole span, by reason, from warpspan's metrics."""
+        reasons: Counter[str] = Counter()
+        for (_, attributes, _), value in self._dropped.items():
+            reasons[json.loads(attributes).get(signals.WARPSPAN_DROP_REASON, "unknown")] += value
+        return dict(reasons)
+
+    def __iter__(self) -> Iterator[Inference]:
+        while line := self._stream.readline(MAX_LINE_BYTES):
+            if self.lines == 0:
+                self.compression = next(
+                    (how for magic, how in _COMPRESSED.items() if line.startswith(magic)), None
+                )
+                if self.compression is not None or b"\0" in line[:4096]:
+                    self.lines = self.broken_lines = 1
+                    return
+            ended = line.endswith(b"\n")
+            if not ended and len(line) == MAX_LINE_BYTES:
+                self._skip_line()
+                self.lines += 1
+                self.broken_lines += 1
+            elif line.strip():
+                self.lines += 1
+                yield from self._read_line(line, ended=ended)
+
+    def _skip_line(self) -> None:
+        while (rest := self._stream.readline(1 << 20)) and not rest.endswith(b"\n"):
+            pass
+
+    def _read_line(self, line: bytes, *, ended: bool) -> Iterator[Inference]:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            self.cut = not ended
+            self.broken_lines += ended
+            return
+        if not isinstance(message, dict) or not any(
+            isinstance(message.get(name), list) for name in _SIGNALS
+        ):
+            self.foreign_lines += 1
+            return
+        self.otlp_lines += 1
+        for block in message.get("resourceMetrics", ()):
+            with suppress(*_MALFORMED):
+                self._read_metrics(block)
+        for block in message.get("resourceSpans", ()):
+            spans: list[Any] = []
+            with suppress(*_MALFORMED):
+                process = _process(block)
+                spans = [span for scope in block["scopeSpans"] for span in scope["spans"]]
+            for span in spans:
+                inference = self._read_span(span, process)
+                if inference is not None:
+                    yield inference
+
+    def _read_span(self, span: Any, process: str) -> Inference | None:
+        try:
+            attributes = _attributes(span)
+            if signals.PYTORCH_OPERATION_NAME not in attributes:
+                self.other_spans += 1
+                return None
+            start_ns = int(span["startTimeUnixNano"])
+            inference = Inference.from_attributes(
+                attributes,
+                start_ns=start_ns,
+                duration_s=(int(span["endTimeUnixNano"]) - start_ns) / 1e9,
+                trace_id=str(span.get("traceId", "")),
+                span_id=str(span.get("spanId", "")),
+                parent_span_id=str(span.get("parentSpanId", "")),
+                process=process,
+            )
+            sound = _is_sound(inference)
+        except _MALFORMED:
+            sound = False
+        if not sound:
+            self.broken_spans += 1
+            return None
+        self.inferences += 1
+        return inference
+
+    def _read_metrics(self, block: Mapping[str, Any]) -> None:
+        process = _process(block)
+        for scope in block["scopeMetrics"]:
+            for metric in scope["metrics"]:
+                if metric["name"] == signals.METRIC_PYTORCH_INFERENCE_DURATION.name:
+                    _count(self._counted, process, metric["histogram"], "count")
+                elif metric["name"] == signals.METRIC_WARPSPAN_DROPPED.name:
+                    _count(self._dropped, process, metric["sum"], "asInt")
+
+
+def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], field: str) -> None:
+    """Fold the points of a counter: a cumulative point replaces its series' last, a delta adds."""
+    cumulative = data["aggregationTemporality"] in (2, "AGGREGATION_TEMPORALITY_CUMULATIVE")
+    for point in data["dataPoints"]:
+        series = (
+            process,
+            json.dumps(_attributes(point), sort_keys=True),
+            str(point.get("startTimeUnixNano", "")) if cumulative else "",
+        )
+        value = int(point[field])
+        totals[series] = value if cumulative else totals.get(series, 0) + value
+
+
+def _process(block: Mapping[str, Any]) -> str:
+    """What tells processes apart in a resource: its instance id, or host and pid, or all of it."""
+    attributes = _attributes(block.get("resource", {}))
+    named = {name: attributes[name] for name in _IDENTITY if name in attributes}
+    return json.dumps(named or attributes, sort_keys=True)
+
+
+def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
+    return {entry["key"]: _value(entry["value"]) for entry in holder.get("attributes", ())}
+
+
+def _value(value: Mapping[str, Any]) -> Any:
+    for kind, content in value.items():
+        if kind == "intValue":
+            return int(content)
+        if kind == "doubleValue":
+            return float(content)
+        if kind == "arrayValue":
+            return [_value(item) for item in content.get("values", ())]
+        return content
+    return None
+
+
+def _is_sound(inference: Inference) -> bool:
+    """Whether every value has its type and every number can be counted with."""
+    texts = (
+        inference.operation,
+        inference.device.type,
+        inference.model.name,
+        inference.error_type,
+    )
+    numbers = (
+        inference.duration_s,
+        inference.device.ordinal,
+        inference.model.parameter_count,
+        inference.model.parameter_bytes,
+        inference.model.device_count,
+        inference.input.batch_size,
+        inference.input.sequence_length,
+        *inference.timing,
+        *(inference.memory or ()),
+        *(inference.steps or ()),
+    )
+    return all(text is None or isinstance(text, str) for text in texts) and all(
+        number is None or (type(number) in (int, float) and math.isfinite(number) and number >= 0)
+        for number in numbers
+    )

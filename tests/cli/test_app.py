@@ -1,0 +1,94 @@
+"""The command line itself: versions, help and what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import warpspan
+
+MAIN = "from warpspan.cli import main; main()"
+
+
+def command(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line, after a statement in the same interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{before}\n{MAIN}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_version():
+    """`--version` prints the version alone."""
+    done = command("--version")
+    assert (0, f"warpspan {warpspan.__version__}\n") == (done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(option):
+    """Help lists the commands."""
+    done = command(option)
+    assert 0 == done.returncode
+    assert {"run", "report", "bench"} <= set(done.stdout.replace("│", " ").split())
+
+
+def test_unknown_command():
+    """A wrong command is wrong usage."""
+    done = command("reprot")
+    assert 2 == done.returncode
+    assert "No such command 'reprot'" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["rich", "typer", "opentelemetry.sdk"])
+def test_missing_extra(module):
+    """Without the extra, one sentence says what to install."""
+    done = command("report", "x", before=f"import sys; sys.modules[{module!r}] = None")
+    assert 2 == done.returncode
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"warpspan: the command line needs {module}")
+    assert sentence.endswith(": pip install 'warpspan[cli]'")
+
+
+@pytest.mark.parametrize(
+    "module", ["opentelemetry.distro", "opentelemetry.exporter.otlp.json.file"]
+)
+def test_missing_part_of_the_extra(module):
+    """What the program needs is looked for before it starts."""
+    done = command("run", "true", before=f"import sys; sys.modules[{module!r}] = None")
+    assert (2, f"warpspan: `warpspan run` needs {module}: pip install 'warpspan[cli]'\n") == (
+        done.returncode,
+        done.stderr,
+    )
+
+
+def test_benchmark_without_what_it_needs():
+    """A benchmark that can't be imported says what is missing."""
+    done = command(
+        "bench",
+        "overhead",
+        before="import sys; sys.modules['warpspan.bench.overhead'] = None",
+    )
+    assert (
+        2,
+        "warpspan: the benchmark needs warpspan.bench.overhead, which is not installed\n",
+    ) == (
+        done.returncode,
+        done.stderr,
+    )
+
+
+def test_benchmark_gets_its_arguments():
+    """All arguments go to the benchmark, `--help` included, and its exit code is ours."""
+    module = (
+        "import sys, types\n"
+        "module = types.ModuleType('overhead')\n"
+        "module.main = lambda arguments: print(arguments) or 5\n"
+        "sys.modules['warpspan.bench.overhead'] = module"
+    )
+    done = command("bench", "overhead", "--rounds", "3", "--help", before=module)
+    assert (5, "['--rounds', '3', '--help']\n") == (done.returncode, done.stdout)

@@ -1,0 +1,234 @@
+"""`warpspan report` on good, odd and broken files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WARPSPAN = [sys.executable, "-c", "from warpspan.cli import main; main()"]
+
+
+def line(count: int = 2, operation: str = "forward", **span: str) -> str:
+    """A line of OTLP JSON with inferences of Net, one second each, one after another."""
+    attributes = {
+        "pytorch.operation.name": operation,
+        "pytorch.device.type": "cpu",
+        "pytorch.model.name": "Net",
+    }
+    spans = [
+        {
+            "name": f"{operation} Net",
+            "startTimeUnixNano": str(start * 10**9),
+            "endTimeUnixNano": str((start + 1) * 10**9),
+            "attributes": [
+                {"key": key, "value": {"stringValue": value}} for key, value in attributes.items()
+            ],
+            **span,
+        }
+        for start in range(count)
+    ]
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}) + "\n"
+
+
+METRICS = (
+    '{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"pytorch.inference.duration",'
+    '"histogram":{"aggregationTemporality":2,"dataPoints":[{"count":"5"}]}},'
+    '{"name":"warpspan.dropped","sum":{"aggregationTemporality":2,"dataPoints":[{"asInt":"3",'
+    '"attributes":[{"key":"warpspan.drop.reason","value":{"stringValue":"queue_full"}}]}]}}]}]}]}\n'
+)
+OTHER_SPAN = '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"GET /"}]}]}]}\n'
+
+
+def report(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*WARPSPAN, "report", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        **options,
+    )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_table(here):
+    """A table on standard output."""
+    Path("a.jsonl").write_text(line())
+    done = report("a.jsonl")
+    lines = done.stdout.splitlines()
+    assert (0, "", "2 inferences in 2.00 s") == (done.returncode, done.stderr, lines[0])
+    cells = " ".join(lines[5].split())
+    assert "forward Net 2 1.00 1.00 s 1.00 s 1.00 s – cpu – – – – –" == cells
+
+
+def test_standard_input(here):
+    """`-` reads from a pipe."""
+    done = report("-", input=line())
+    assert (0, "2 inferences in 2.00 s") == (done.returncode, done.stdout.splitlines()[0])
+
+
+def test_json(here):
+    """One object for programs, with what was left out of it."""
+    Path("a.jsonl").write_text("words\n" + line() + METRICS + OTHER_SPAN)
+    done = report("--json", "a.jsonl")
+    summary = json.loads(done.stdout)
+    assert {
+        "file": "a.jsonl",
+        "cut": False,
+        "skipped_lines": 1,
+        "skipped_spans": 0,
+        "other_spans": 1,
+        "counted_by_metrics": 5,
+        "dropped": {"queue_full": 3},
+        "inference_count": 2,
+        "error_count": 0,
+        "process_count": 1,
+        "elapsed_s": 2.0,
+    } == {key: value for key, value in summary.items() if key != "rows"}
+    assert ["forward"] == [row["operation"] for row in summary["rows"]]
+
+
+def test_remarks(here):
+    """What the table leaves out of the file is told under it."""
+    broken = line(1, endTimeUnixNano="never")
+    Path("a.jsonl").write_text("words\n3\n" + broken + METRICS + line() + line()[:40])
+    done = report("a.jsonl")
+    assert [
+        "The file breaks off in its last line; what is whole is summarized.",
+        "Lines that are not OTLP JSON were skipped: 2.",
+        "Inference spans with broken values were skipped: 1.",
+        "The metrics count 5 inferences; those above are the 2 with a span in the file (the rest: "
+        "not sampled, or lost).",
+        "Inferences that warpspan could not record, or not whole: queue_full 3.",
+    ] == done.stdout.splitlines()[-5:]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "a.jsonl is empty"),
+        ("\n\n", "a.jsonl is empty"),
+        (
+            "hello\nworld\n",
+            "a.jsonl is not OTLP JSON, one object a line, as `warpspan run` writes it (JSON over "
+            "several lines can be read so: jq -c . a.jsonl | warpspan report -)",
+        ),
+        (
+            '{"traces": []}\n[1]\n',
+            "a.jsonl is JSON, but not OTLP: no line is an object with resourceSpans or "
+            "resourceMetrics",
+        ),
+        (
+            line()[:-30],
+            "a.jsonl is not OTLP JSON, or breaks off in its first line: nothing is whole",
+        ),
+        (OTHER_SPAN, "a.jsonl has 1 span, but none of a PyTorch inference"),
+        ('{"resourceSpans":[]}\n', "a.jsonl has no span"),
+        (
+            METRICS,
+            "a.jsonl has no span of an inference, though its metrics count 5: the sampler left "
+            "them out, or they were lost or exported elsewhere",
+        ),
+        (
+            line(3, startTimeUnixNano="never"),
+            "the values of all 3 inference spans in a.jsonl are broken",
+        ),
+    ],
+)
+def test_nothing_to_summarize(here, content, sentence):
+    """A file without an inference is told what is wrong with it; exit code 1."""
+    Path("a.jsonl").write_text(content)
+    for options in ([], ["--json"]):
+        done = report(*options, "a.jsonl")
+        assert (1, "", f"warpspan: {sentence}\n") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_compressed(here):
+    """A compressed file is told how to be read, and that way works."""
+    Path("a.gz").write_bytes(gzip.compress(line().encode()))
+    done = report("a.gz")
+    assert (1, "warpspan: a.gz is compressed with gzip: gzip -dc a.gz | warpspan report -\n") == (
+        done.returncode,
+        done.stderr,
+    )
+    piped = subprocess.run(["gzip", "-dc", "a.gz"], capture_output=True, check=True).stdout
+    assert 0 == report("-", input=piped.decode()).returncode
+
+
+def test_binary(here):
+    """A program, an image or the like is not OTLP JSON."""
+    Path("a.bin").write_bytes(bytes(range(256)) * 100)
+    done = report("a.bin")
+    assert 1 == done.returncode
+    assert done.stderr.startswith("warpspan: a.bin is not OTLP JSON")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("missing.jsonl", "can't read missing.jsonl: there is no such file"),
+        ("folder", "can't read folder: it is a directory: give a file in it"),
+        ("a.jsonl/b", "can't read a.jsonl/b: Not a directory"),
+    ],
+)
+def test_unreadable(here, name, sentence):
+    """A file that can't be opened is wrong usage; exit code 2."""
+    Path("folder").mkdir()
+    Path("a.jsonl").write_text(line())
+    done = report(name)
+    assert (2, "", f"warpspan: {sentence}\n") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_terminal_without_unicode(here):
+    """A terminal that can't show a sign gets another in its place."""
+    Path("a.jsonl").write_text(line())
+    done = report("a.jsonl", env={**os.environ, "PYTHONIOENCODING": "ascii:strict"})
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "not measured" in done.stdout
+
+
+def test_closed_pipe(here):
+    """A reader that has seen enough ends it without a traceback."""
+    Path("a.jsonl").write_text("".join(line(1, f"operation {n}") for n in range(500)))
+    command = f'{sys.executable} -c "{WARPSPAN[2]}" report a.jsonl | head -n 1'
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ("500 inferences in 1.00 s\n", "") == (done.stdout, done.stderr)
+
+
+def test_progress_on_a_terminal(here):
+    """A large file shows a progress bar on a terminal, and only there."""
+    Path("a.jsonl").write_text(line(100) * 600)
+    assert Path("a.jsonl").stat().st_size > 16 << 20
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [*WARPSPAN, "report", "--json", "a.jsonl"],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as program:
+        os.close(terminal)
+        summary = json.loads(program.stdout.read())
+    shown = b""
+    try:
+        while part := os.read(controller, 1 << 16):
+            shown += part
+    except OSError:  # Linux says so that the other end is closed
+        pass
+    os.close(controller)
+    assert 60_000 == summary["inference_count"]
+    assert b"reading" in shown
+    assert "" == report("--json", "a.jsonl").stderr
