@@ -1,6 +1,7 @@
 """A device with a scripted clock, and Triton's interpreter where there is no GPU."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,24 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 # Triton 3.9 warns where this is not set; its default until then.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("gpu"):
+            missing = not torch.cuda.is_available()
+            item.add_marker(pytest.mark.skipif(missing, reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def kernels():
+    """For tests that run kernels: on a GPU, or in an interpreter that computes rightly."""
+    triton = pytest.importorskip("triton")
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    # The interpreter of Triton 3.0 (torch 2.4) gives wrong numbers with today's numpy.
+    if version < (3, 6) and not torch.cuda.is_available():
+        pytest.skip(f"Triton's interpreter serves from 3.6 on, this is {triton.__version__}")
 
 
 class ScriptedDevice:

@@ -9,6 +9,8 @@ pytest.importorskip("transformers")
 from warpspan.bench import model as bench
 from warpspan.bench.correctness import Error
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 STEPS = {"eager": 3e-3, "fused": 1e-3}
 
 

@@ -14,6 +14,8 @@ from warpspan.bench import providers
 from warpspan.bench.op import Op, missing
 from warpspan.bench.ops import load
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 US = 1e-6
 CEILING = suite.Ceiling(copied_bytes=4_000_000, datasheet_bytes_per_s=4.8e12)
 DIMS = {"M": 2, "I": 8}

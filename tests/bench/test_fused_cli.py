@@ -53,6 +53,7 @@ def test_without_a_gpu_one_sentence_offers_the_interpreter(command):
 
 
 @without_gpu
+@pytest.mark.usefixtures("kernels")
 def test_interpret_checks_and_shows_no_times(run, tmp_path):
     """A table of cases, a JSON without rows, exit status 0."""
     path = tmp_path / "out.json"
@@ -67,6 +68,7 @@ def test_interpret_checks_and_shows_no_times(run, tmp_path):
 
 
 @without_gpu
+@pytest.mark.usefixtures("kernels")
 def test_a_failed_case_is_named_and_fails_the_command(run, monkeypatch):
     """Exit status 1."""
     failed = Check("swiglu", "M=3,I=7 nan", "float32", None, None, "gives 1.0 at (1, 3)")
@@ -77,6 +79,7 @@ def test_a_failed_case_is_named_and_fails_the_command(run, monkeypatch):
 
 
 @without_gpu
+@pytest.mark.usefixtures("kernels")
 def test_a_tiny_model_is_checked_on_the_cpu(run):
     """Fused logits against float64; no times."""
     done = run("model", "--interpret")
@@ -107,6 +110,7 @@ def test_a_mistake_is_answered_with_what_fits(run, arguments, sentence):
 
 
 @without_gpu
+@pytest.mark.usefixtures("kernels")
 def test_a_file_that_cannot_be_written_is_told(run, tmp_path):
     """Not a traceback."""
     path = tmp_path / "missing" / "out.json"

@@ -86,8 +86,7 @@ def widest_load(ptx):
     loads = re.findall(r"ld\.global[\w.:]*?(?:\.v(\d))?\.b(\d+)", ptx)
     copies = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*\], (0x\w+|\d+)", ptx)
     return max(
-        [int(many or 1) * int(bits) for many, bits in loads]
-        + [8 * int(size, 0) for size in copies]
+        [int(many or 1) * int(bits) for many, bits in loads] + [8 * int(size, 0) for size in copies]
     )
 
 

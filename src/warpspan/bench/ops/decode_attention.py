@@ -43,6 +43,9 @@ def build_paged(dims: Dims, dtype: torch.dtype, generator: torch.Generator) -> A
 
 
 def native() -> Function:
+    if torch.__version__ < "2.5":
+        raise Unavailable("torch shares key heads in its own attention from 2.5 on")
+
     def run(
         q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
