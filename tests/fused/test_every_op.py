@@ -222,7 +222,9 @@ def test_offsets_beyond_32_bits_are_right(name, generator):
         few[3:] = [one[last] for one in arguments[3:]]
     expected = tensors(op.fused(*few))
     for whole, part in zip(outputs, expected, strict=True):
-        assert torch.allclose(whole.movedim(axis, 0)[last].movedim(0, axis), part, atol=1e-3)
+        assert torch.allclose(
+            whole.movedim(axis, 0)[last].movedim(0, axis), part, rtol=2e-3, atol=2e-3
+        )
 
 
 @pytest.mark.gpu

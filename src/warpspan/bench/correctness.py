@@ -1,9 +1,11 @@
 """Correctness before speed: FlashAttention's rule against float64, in every awkward case.
 
-An output passes where `|out - exact| <= 2 * |eager - exact| + epsilon` row by row: `exact` is the
-reference in float64, `eager` the reference in the dtype under test, epsilon one unit in the last
-place of the row's largest value (four in float32, where both sum in float32 and the order of the
-sum decides; in thousands of rows eager is exact by luck in some). Where eager is not finite, the output must be the same NaN or
+An output passes where `|out - exact| <= 2 * |eager - exact| + epsilon`: `exact` is the reference in
+float64, `eager` the reference in the dtype under test. Distances are taken in units of the largest
+value of their row, so that a row of small values counts as much as one of large values, and each
+row is held to twice eager's worst row (its own would do injustice: in some rows eager is exact by
+luck). Epsilon is one unit in the last place; sixteen in float32, where the order of a sum and a GPU's
+approximate exp and division decide. Where eager is not finite, the output must be the same NaN or
 infinity. Every output is filled with NaN before the kernel runs, so that what it does not write
 shows.
 """
@@ -40,6 +42,9 @@ class Check(NamedTuple):
     failure: str | None
 
 
+TINY = torch.finfo(torch.float64).tiny
+
+
 class Error(NamedTuple):
     """Distance from float64: largest, as a multiple of eager's, and what breaks the rule."""
 
@@ -68,7 +73,7 @@ def compare(
             return Error(0.0, None, f"gives {got} in place of {want}")
         if not out.numel():
             continue
-        allowance = (4.0 if out.dtype == torch.float32 else 1.0) if ulps is None else ulps
+        allowance = (16.0 if out.dtype == torch.float32 else 1.0) if ulps is None else ulps
         eps = torch.finfo(out.dtype).eps * allowance
         out, same = out.double(), same.double()
         finite = same.isfinite() & truth.isfinite()
@@ -79,8 +84,9 @@ def compare(
         zero = torch.zeros_like(out)
         ours = torch.where(finite, (out - truth).abs(), zero)
         theirs = torch.where(finite, (same - truth).abs(), zero)
-        scale = torch.where(finite, truth.abs(), zero).amax(-1)
-        limit = factor * theirs.amax(-1) + eps * scale + torch.finfo(torch.float64).tiny
+        scale = torch.where(finite, truth.abs(), zero).amax(-1).clamp(min=TINY)
+        relative = theirs.amax(-1) / scale
+        limit = (factor * relative.max() + eps) * scale
         broken = ~(ours.amax(-1) <= limit)  # a NaN breaks it too
         if bool(broken.any()):
             at = tuple(int(i) for i in broken.nonzero()[0])

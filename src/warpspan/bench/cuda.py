@@ -97,7 +97,11 @@ class CudaDevice:
             call()
             torch.cuda.synchronize()
         events = profiler.events() or []
-        return sum(event.device_type.name == "CUDA" for event in events)
+        # A range that a compiler names is shown on the device too, and is no launch.
+        return sum(
+            event.device_type.name == "CUDA" and not getattr(event, "is_user_annotation", False)
+            for event in events
+        )
 
     def peak_bytes(self, call: Call) -> int:
         """Peak of live tensors in one call, over what was allocated before it."""

@@ -32,6 +32,8 @@ NO_GPU_MODEL = (
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 CACHES = ("cold", "hot")
 
+# Columns of a table that goes to a file or a pipe: all of them, none wrapped.
+FILE_WIDTH = 220
 # Results go to stdout, progress and complaints to stderr.
 _out, _err = Console(), Console(stderr=True)
 
@@ -351,13 +353,14 @@ def _timed(
 def _show(checks: list[Check], rows: list[BenchRow], *, interpret: bool) -> None:
     from warpspan.bench import table
 
+    if not _out.is_terminal:
+        _out.width = max(_out.width, FILE_WIDTH)
     _out.print(table.checks_table(checks))
     if interpret:
         _out.print("Not timed: the kernels ran in Triton's interpreter on the CPU.")
-    for one in table.tables(rows):
-        _out.print(one)
-    for note in table.notes(rows):
-        _out.print(note, style="dim", highlight=False, soft_wrap=True)
+    for one in table.tables(rows, _out.width):
+        is_line = isinstance(one, str)
+        _out.print(one, highlight=False, markup=not is_line, soft_wrap=is_line)
 
 
 def _write(path: Path | None, save: Callable[..., None], *values: Any) -> None:

@@ -23,7 +23,7 @@ def environment(seed: int, *, interpret: bool) -> dict[str, Any]:
     identity = getattr(gpu, "uuid", None)
     return {
         "gpu": getattr(gpu, "name", None),
-        "gpu_id": None if identity is None else f"GPU-{identity}",
+        "gpu_id": f"GPU-{str(identity).removeprefix('GPU-')}" if identity else None,
         "cuda": torch.version.cuda,
         "torch": torch.__version__,
         "triton": triton.__version__,

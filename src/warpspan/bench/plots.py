@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from warpspan.bench.correctness import Check
 from warpspan.bench.rows import BenchRow, verdict
-from warpspan.bench.table import CHECK_COLUMNS, COLUMNS, check_cells, notes
+from warpspan.bench.table import CHECK_COLUMNS, COLUMNS, check_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +83,8 @@ def _roofline(axis: Axes, rows: Sequence[BenchRow]) -> None:
         title="Roofline (cold)",
     )
     if rows:
-        axis.legend(fontsize="small", ncols=2)
+        # Beside the plot, and for all of them: a provider has one colour throughout.
+        axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     axis.grid(alpha=0.3)
 
 
@@ -106,8 +107,6 @@ def _speedups(axis: Axes, op: str, rows: Sequence[BenchRow]) -> None:
     dtypes = {dtype for _, dtype in groups}
     labels = [shape if len(dtypes) == 1 else f"{shape}\n{dtype}" for shape, dtype in groups]
     axis.set_xticks(range(len(groups)), labels, fontsize="x-small", rotation=20, ha="right")
-    if shown:
-        axis.legend(fontsize="x-small", ncols=len(shown))
     axis.grid(axis="y", alpha=0.3)
 
 
@@ -136,7 +135,6 @@ svg {{ max-width: 100%; height: auto; }}
 <h1>{title}</h1>
 <p>{environment}</p>
 {tables}
-{notes}
 {plots}
 </body></html>
 """
@@ -154,13 +152,11 @@ def page(checks: Sequence[Check], rows: Sequence[BenchRow], environment: dict[st
         cells = [[cell(row) for _, cell in COLUMNS] for row in of_op]
         tables.append(f"<h2>{html.escape(op)}</h2><p>{html.escape(verdict(of_op))}</p>")
         tables.append(_table("rows", [header for header, _ in COLUMNS], cells))
-    listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes(rows))
     facts = ", ".join(f"{name} {value}" for name, value in environment.items() if value is not None)
     return _PAGE.format(
         title="Fused kernels",
         environment=html.escape(facts),
         tables="".join(tables),
-        notes=f"<h2>Notes</h2><ul>{listed}</ul>" if listed else "",
         plots=_svg(rows) if any(row.device_p50_s is not None for row in rows) else "",
     )
 

@@ -156,7 +156,8 @@ def _phase_verdict(phase: str, rows: Sequence[BenchRow]) -> str | None:
     gains = [row.speedup for row, _ in pairs if row.speedup is not None]
     if not gains:
         return None
-    span = f"{min(gains):.1f}x" if len(gains) == 1 else f"{min(gains):.1f}-{max(gains):.1f}x"
+    low, high = f"{min(gains):.1f}", f"{max(gains):.1f}"
+    span = f"{low}x" if low == high else f"{low}-{high}x"
     if max(gains) < PAYS:
         line = f"fusion does not pay at {phase} ({span} of eager)"
     else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Literal
 
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from warpspan.bench.correctness import Check
@@ -20,9 +22,9 @@ def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
 
 
 def spread(row: BenchRow) -> str:
-    """Median device microseconds with the 20th and 80th percentile, or why there are none."""
+    """Median device microseconds with the 20th and 80th percentile."""
     if row.device_p50_s is None:
-        return row.reason or ABSENT
+        return ABSENT
     low, high = number(row.device_p20_s, 2, 1e6), number(row.device_p80_s, 2, 1e6)
     return f"{number(row.device_p50_s, 2, 1e6)} [{low}-{high}]"
 
@@ -48,65 +50,76 @@ COLUMNS = (
     ("peak MB", lambda row: number(row.peak_bytes, 1, 1e-6)),
     ("SM cycles", lambda row: number(row.sm_cycles, 0)),
     ("mJ", lambda row: number(row.energy_j, 3, 1e3)),
-    ("error / eager's", lambda row: number(row.error_ratio, 2)),
+    ("err/eager", lambda row: number(row.error_ratio, 2)),
     ("speed-up", lambda row: ABSENT if row.speedup is None else f"{row.speedup:.2f}x"),
-    ("first call s", lambda row: number(row.first_call_s, 2)),
+    ("1st call s", lambda row: number(row.first_call_s, 2)),
+    ("note", lambda row: row.reason or ""),
 )
-LEFT = ("shape", "dtype", "cache", "provider")
+LEFT = ("shape", "dtype", "cache", "provider", "note")
+# The same in all rows of a shape: in the title of its table.
+TITLE = ("shape", "dtype", "min MB")
+NOTE_WIDTH = 36
+# What a narrow terminal does without, the first of them first.
+LEAST_FIRST = ("1st call s", "SM cycles", "% sheet", "peak MB", "GB/s", "wall us", "err/eager")
 
 
-def tables(rows: Sequence[BenchRow]) -> Iterable[Table]:
-    """A table for each operation, with its verdict under it.
+def tables(rows: Sequence[BenchRow], width: int) -> Iterator[Table | str]:
+    """A table for each shape of each operation, and after the last one the operation's verdict.
 
-    A provider that could not run at any shape, for one reason, takes one row at the end.
+    A column that no row has a value for is left out, and so are the least of the others where a
+    terminal of `width` columns has no room for them.
     """
     for op, group in groupby(rows, key=lambda row: row.op):
-        of_op = _gathered(list(group))
-        table = Table(title=op, title_justify="left", caption=verdict(of_op))
-        table.caption_justify = "left"
-        used = [
-            column
-            for column in COLUMNS
-            if column[0] in LEFT or any(column[1](row) != ABSENT for row in of_op)
-        ]
-        for header, _ in used:
-            table.add_column(header, justify="left" if header in LEFT else "right")
-        shape = None
-        for row in of_op:
-            if shape not in (None, row.shape):
-                table.add_section()
-            shape = row.shape
-            table.add_row(*(cell(row) for _, cell in used))
-        yield table
+        of_op = list(group)
+        hidden: list[str] = []
+        for _, same in groupby(of_op, key=lambda row: (row.shape, row.dtype)):
+            table, left_out = _table(list(same), width)
+            hidden += [header for header in left_out if header not in hidden]
+            yield table
+        if hidden:
+            yield f"{op}: left out for want of room: {', '.join(hidden)} (in --json and --html)"
+        yield f"{op}: {verdict(of_op)}"
+        throttled = sorted({why for row in of_op for why in row.throttle_reasons or ()})
+        if throttled:
+            yield f"{op}: the GPU was throttled meanwhile: {', '.join(throttled)}"
 
 
-def _gathered(rows: list[BenchRow]) -> list[BenchRow]:
-    shapes = {(row.shape, row.dtype) for row in rows}
-    untimed = Counter((row.provider, row.reason) for row in rows if row.device_p50_s is None)
-    nowhere = [key for key, count in untimed.items() if count == len(shapes) > 1]
-    kept = [row for row in rows if (row.provider, row.reason) not in nowhere]
-    for provider, reason in nowhere:
-        kept.append(BenchRow(rows[0].op, "all", "", "", provider, "", reason=reason))
-    return kept
+def _table(rows: Sequence[BenchRow], width: int) -> tuple[Table, list[str]]:
+    first = rows[0]
+    title = f"{first.op}  {first.shape}  {first.dtype}"
+    if first.minimum_bytes is not None:
+        title += f"  minimum {number(first.minimum_bytes, 2, 1e-6)} MB"
+    columns = {
+        header: [cell(row) for row in rows] for header, cell in COLUMNS if header not in TITLE
+    }
+    columns = {header: cells for header, cells in columns.items() if {*cells} - {ABSENT, ""}}
+    hidden = [
+        header
+        for header in LEAST_FIRST
+        if _width(columns) > width and columns.pop(header, None) is not None
+    ]
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for header in columns:
+        if header == "note":
+            table.add_column(header, max_width=NOTE_WIDTH, overflow="fold")
+        else:
+            justify: Literal["left", "right"] = "left" if header in LEFT else "right"
+            table.add_column(escape(header), justify=justify, no_wrap=True)
+    for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(*map(escape, cells), style="bold" if row.provider == "triton" else None)
+    return table, hidden
 
 
-def notes(rows: Sequence[BenchRow]) -> Iterable[str]:
-    """What rows with times have to say beside them, each once."""
-    reasons: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
-        if row.reason and row.device_p50_s is not None:
-            shapes = reasons.setdefault((row.op, row.provider, row.reason), [])
-            if row.shape not in shapes:
-                shapes.append(row.shape)
-    for (op, provider, reason), shapes in reasons.items():
-        where = shapes[0] if len(shapes) == 1 else f"{len(shapes)} shapes"
-        yield f"{op}, {provider} ({where}): {reason}"
-    throttled = sorted({why for row in rows for why in row.throttle_reasons or ()})
-    if throttled:
-        yield f"The GPU was throttled during the run: {', '.join(throttled)}."
+def _width(columns: dict[str, list[str]]) -> int:
+    widest = {header: max(map(len, (header, *cells))) for header, cells in columns.items()}
+    return sum(min(NOTE_WIDTH, w) if h == "note" else w for h, w in widest.items()) + 2 * len(
+        widest
+    )
 
 
-CHECK_COLUMNS = ("operation", "dtype", "cases", "failed", "max error", "error / eager's")
+CHECK_COLUMNS = ("operation", "dtype", "cases", "failed", "max error", "err/eager")
 
 
 def check_cells(checks: Sequence[Check]) -> list[list[str]]:

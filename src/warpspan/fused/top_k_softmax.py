@@ -95,8 +95,9 @@ def _select(
     token = 0x7FFFFFFF - (packed & 0xFFFFFFFF)
     # The exact logit again, from the few lines that hold the winners.
     x = tl.load(logits_ptr + row * logits_stride + token, mask=first, other=-float("inf"))
-    x = tl.where(first, x.to(tl.float32) / temperature, -float("inf"))
-    power = tl.exp(x - tl.max(x, axis=0))
+    x = tl.where(first, x.to(tl.float32), -float("inf"))
+    # Divided after the subtraction: the difference is small, and so is what the division rounds.
+    power = tl.exp((x - tl.max(x, axis=0)) / temperature)
     probabilities = power / tl.sum(power, axis=0)
     tl.store(probabilities_ptr + row * k + lane, probabilities, mask=first)
     tl.store(ids_ptr + row * k + lane, token, mask=first)
