@@ -154,14 +154,14 @@ def _row_strided(x: torch.Tensor) -> torch.Tensor:
     return wide[..., : x.shape[-1]]
 
 
-def variants(arguments: Arguments) -> Iterator[tuple[str, Arguments]]:
+def variants(arguments: Arguments, large: float = 1e4) -> Iterator[tuple[str, Arguments]]:
     """The arguments with values and strides of every kind; the first argument is the input."""
     first, rest = arguments[:1], arguments[1:]
     yield "random", arguments
     if not tensors(first)[0].numel():
         return
     small = 1e-4 if tensors(first)[0].dtype == torch.float16 else 1e-18
-    yield "large", (*mapped(lambda x: x * 1e4, first), *rest)
+    yield "large", (*mapped(lambda x: x * large, first), *rest)
     yield "tiny", (*mapped(lambda x: x * small, first), *rest)
     for name, value in (("nan", float("nan")), ("inf", float("inf")), ("-inf", -float("inf"))):
         yield name, (*mapped(_spoiled(value), first), *rest)
@@ -204,7 +204,7 @@ def cases(
     """Every shape with random values; the widest small one in all variants."""
     for dims in op.checked:
         yield f"{label(dims)} random", op.build(dims, dtype, generator)
-    for name, arguments in variants(op.build(_middle(op), dtype, generator)):
+    for name, arguments in variants(op.build(_middle(op), dtype, generator), op.large):
         if name != "random":
             yield f"{label(_middle(op))} {name}", arguments
 

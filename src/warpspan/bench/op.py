@@ -53,6 +53,8 @@ class Op:
         rows: how many rows (tokens) a shape has: it decides decode or prefill.
         eager: what the fused function replaces, where that is not `reference` itself.
         eager_arguments: our arguments made into those of `eager`, outside the timing.
+        large: factor of the inputs in the case of large values; small where it goes through an
+            exponential of products, in which any rounding shows.
         uses_dot: whether it takes `tl.dot`, which Triton's interpreter can't do in bfloat16.
     """
 
@@ -68,6 +70,7 @@ class Op:
     rows: Callable[[Dims], int] = lambda dims: dims["M"]
     eager: Function | None = None
     eager_arguments: Callable[[Arguments], Arguments] = lambda arguments: arguments
+    large: float = 1e4
     uses_dot: bool = False
 
     def phase(self, dims: Dims) -> str:

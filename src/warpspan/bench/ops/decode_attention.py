@@ -95,6 +95,7 @@ OPS = (
         ),
         providers={"eager-native": native, "liger": NO_LIGER, "flashinfer": flashinfer},
         rows=_rows,
+        large=30.0,
         uses_dot=True,
     ),
     Op(
@@ -115,6 +116,7 @@ OPS = (
             "flashinfer": missing("flashinfer plans batches on the host, outside this call"),
         },
         rows=_rows,
+        large=30.0,
         uses_dot=True,
     ),
 )
