@@ -250,7 +250,9 @@ def _(
     return q.new_empty(q.shape)
 
 
-def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: torch.Tensor) -> None:
+def _check(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_heads: int, lengths: torch.Tensor
+) -> None:
     if q.dim() != 3 or k.dim() != 4 or k.shape != v.shape:
         raise ValueError(
             "decode attention needs q (batch, heads, width) and keys and values of one shape with "
@@ -258,6 +260,8 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: torch.Ten
         )
     if q.shape[-1] != k.shape[-1] or not q.dtype == k.dtype == v.dtype:
         raise ValueError("q, keys and values must have one width and one dtype.")
+    if q.shape[1] % key_heads:
+        raise ValueError(f"{q.shape[1]} query heads can't share {key_heads} key heads evenly.")
     if lengths.shape != q.shape[:1] or lengths.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"lengths must be {q.shape[0]} int32 or int64 values, one a sequence.")
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
@@ -265,11 +269,6 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: torch.Ten
             "decode_attention is for inference and has no gradient: "
             "call it under torch.no_grad() or torch.inference_mode()."
         )
-
-
-def _check_heads(heads: int, key_heads: int) -> None:
-    if heads % key_heads:
-        raise ValueError(f"{heads} query heads can't share {key_heads} key heads evenly.")
 
 
 def decode_attention(
@@ -300,10 +299,8 @@ def decode_attention(
         ValueError: shapes or dtypes do not fit.
         RuntimeError: a gradient would be needed.
     """
-    _check(q, k_cache, v_cache, lengths)
-    _check_heads(q.shape[1], k_cache.shape[1])
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
+    _check(q, k_cache, v_cache, k_cache.shape[1], lengths)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     return _decode_attention(q, k_cache, v_cache, None, lengths, scale, splits)
 
 
@@ -324,23 +321,17 @@ def paged_decode_attention(
         k_pages: (pages, page size, key heads, width).
         v_pages: as `k_pages`.
         table: (batch, pages of a sequence) int32 or int64: numbers of its pages in their order.
-        lengths: (batch,) int32 or int64: tokens of each sequence.
-        scale: of the scores; `width ** -0.5` by default.
-        splits: parts of a sequence; 0 chooses by the number of SMs.
+        lengths: as in `decode_attention`, and so are the scale, the splits and the errors.
+        scale: of the scores.
+        splits: parts of a sequence.
 
     Returns:
         (batch, heads, width) in the dtype of `q`.
-
-    Raises:
-        ValueError: shapes or dtypes do not fit.
-        RuntimeError: a gradient would be needed.
     """
-    _check(q, k_pages, v_pages, lengths)
-    _check_heads(q.shape[1], k_pages.shape[2])
+    _check(q, k_pages, v_pages, k_pages.shape[2], lengths)
     if table.dim() != 2 or table.shape[0] != q.shape[0]:
         raise ValueError(f"table must have one row of page numbers for each of {q.shape[0]}.")
-    if scale is None:
-        scale = q.shape[-1] ** -0.5
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     table = table if table.stride(-1) == 1 else table.contiguous()
     return _decode_attention(q, k_pages, v_pages, table, lengths, scale, splits)
 

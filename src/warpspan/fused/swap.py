@@ -11,7 +11,6 @@ within the matrix product, so that fusing it with GELU saves no launch there.
 
 from __future__ import annotations
 
-import os
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +18,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+import triton
 
 from .add_layer_norm import add_layer_norm
+from .add_rms_norm import _kernel as add_rms_norm_kernel
 from .add_rms_norm import add_rms_norm, rms_norm
 from .rope import rope
 from .swiglu import swiglu
@@ -65,8 +66,7 @@ def apply(model: torch.nn.Module) -> Applied:
         RuntimeError: the model is not on a GPU.
     """
     parameter = next(model.parameters(), None)
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if parameter is not None and parameter.device.type == "cpu" and not interpreted:
+    if parameter is not None and parameter.device.type == "cpu" and not _interpreted():
         raise RuntimeError("Fused kernels run on a GPU: move the model there first (model.cuda()).")
     modules, counts = [], Counter[str]()
     for module, operation, forward in _replacements(model):
@@ -79,6 +79,11 @@ def apply(model: torch.nn.Module) -> Applied:
             "models Llama, Mistral, Qwen2, Qwen3, BERT and RoBERTa."
         )
     return Applied(modules, dict(counts))
+
+
+def _interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, which is decided when they are defined."""
+    return not isinstance(add_rms_norm_kernel, triton.JITFunction)
 
 
 def _replacements(model: torch.nn.Module) -> Iterator[tuple[Module, str, Forward]]:

@@ -12,7 +12,7 @@ Inference only. Needs torch and triton, nothing else: this file can be used alon
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,12 +20,10 @@ import triton
 import triton.language as tl
 
 
-def _configurations(options: list[dict[str, int]]) -> list[triton.Config]:
-    """A small space to tune over; its first entry alone where Triton interprets on the CPU."""
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        options = options[:1]
+def _tuned(options: list[dict[str, int]], key: list[str]) -> Callable[[Any], Any]:
+    """Tune a kernel over a small space; Triton's interpreter takes the first entry only."""
     launch = ("num_warps", "num_stages")
-    return [
+    configurations = [
         triton.Config(
             {name: value for name, value in option.items() if name not in launch},
             num_warps=option["num_warps"],
@@ -34,30 +32,32 @@ def _configurations(options: list[dict[str, int]]) -> list[triton.Config]:
         for option in options
     ]
 
+    def decorate(kernel: Any) -> Any:
+        interpreted = not isinstance(kernel, triton.JITFunction)
+        return triton.autotune(configurations[:1] if interpreted else configurations, key)(kernel)
+
+    return decorate
+
 
 # Bytes in flight decide (latency times bandwidth is about 18 KB an SM on an H100): each thread has
 # one or two 16-byte vectors of weights under way, and each SM some programs.
-_VECTOR = _configurations(
-    [
-        {"BLOCK_N": 8, "BLOCK_K": 512, "num_warps": 4, "num_stages": 1},
-        {"BLOCK_N": 4, "BLOCK_K": 1024, "num_warps": 4, "num_stages": 1},
-        {"BLOCK_N": 16, "BLOCK_K": 256, "num_warps": 4, "num_stages": 1},
-        {"BLOCK_N": 8, "BLOCK_K": 512, "num_warps": 8, "num_stages": 1},
-    ]
-)
+_VECTOR = [
+    {"BLOCK_N": 8, "BLOCK_K": 512, "num_warps": 4, "num_stages": 1},
+    {"BLOCK_N": 4, "BLOCK_K": 1024, "num_warps": 4, "num_stages": 1},
+    {"BLOCK_N": 16, "BLOCK_K": 256, "num_warps": 4, "num_stages": 1},
+    {"BLOCK_N": 8, "BLOCK_K": 512, "num_warps": 8, "num_stages": 1},
+]
 # Few rows: narrow tiles, so that 4096 outputs still make a program for every SM.
-_MATRIX = _configurations(
-    [
-        {"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 256, "num_warps": 4, "num_stages": 4},
-        {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 256, "num_warps": 4, "num_stages": 5},
-        {"BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 4},
-        {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4},
-        {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
-    ]
-)
+_MATRIX = [
+    {"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 256, "num_warps": 4, "num_stages": 4},
+    {"BLOCK_M": 16, "BLOCK_N": 16, "BLOCK_K": 256, "num_warps": 4, "num_stages": 5},
+    {"BLOCK_M": 16, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 4},
+    {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 4},
+    {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
+]
 
 
-@triton.autotune(configs=_VECTOR, key=["n", "k"])
+@_tuned(_VECTOR, key=["n", "k"])
 @triton.jit
 def _vector(
     x_ptr,
@@ -95,7 +95,7 @@ def _vector(
     tl.store(y_ptr + output, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.autotune(configs=_MATRIX, key=["m_bucket", "n", "k"])
+@_tuned(_MATRIX, key=["m_bucket", "n", "k"])
 @triton.jit
 def _matrix(
     x_ptr,
