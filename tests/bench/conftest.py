@@ -41,7 +41,7 @@ class ScriptedDevice:
         capturable: whether graphs can be captured.
     """
 
-    name = "Scripted H100"
+    name, identity = "NVIDIA H100 80GB HBM3", "GPU-1"
     torch_device = torch.device("cpu")
 
     def __init__(self, *, launch_s=10e-6, capturable=True):
@@ -106,6 +106,50 @@ class ScriptedDevice:
         self.flushes += 1
         self.cached.clear()
         self.device_s = max(self.device_s, self.host_s) + 50e-6
+
+
+class ComputingDevice(ScriptedDevice):
+    """Calls compute for real on the CPU; their device time is scripted by who made them.
+
+    Args:
+        makers: function of a call -> its provider; all others are the plain copy.
+        times: provider -> device seconds of a call.
+    """
+
+    def __init__(self, makers, times):
+        super().__init__()
+        self.makers, self.times = makers, times
+
+    def who(self, call):
+        return self.makers.get(getattr(call, "func", None), "copy")
+
+    def capture(self, calls, *, keep_outputs):
+        for call in calls:
+            call()
+
+        def replay():
+            took = self.times[self.who(calls[0])] * len(calls)
+            self.device_s = max(self.device_s, self.host_s) + took
+
+        return replay
+
+    def now(self):
+        self.host_s += 30e-6
+        return self.host_s
+
+    def launches(self, call):
+        return 1 if self.who(call) == "triton" else 2
+
+    def peak_bytes(self, call):
+        return 64
+
+    def copy_calls(self):
+        return [lambda: None, lambda: None]
+
+
+@pytest.fixture
+def computing():
+    return ComputingDevice
 
 
 @pytest.fixture

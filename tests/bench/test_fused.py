@@ -21,46 +21,15 @@ CEILING = suite.Ceiling(copied_bytes=4_000_000, datasheet_bytes_per_s=4.8e12)
 DIMS = {"M": 2, "I": 8}
 
 
-@pytest.fixture
-def device(scripted):
-    """Calls compute for real; their device time is scripted by who made them."""
-
-    class SuiteDevice(scripted):
-        def __init__(self):
-            super().__init__()
-            self.times = {"triton": 2 * US, "eager": 6 * US, "copy": 1 * US}
-
-        def capture(self, calls, *, keep_outputs):
-            who = self.who(calls[0])
-            for call in calls:
-                call()
-
-            def replay():
-                self.device_s = max(self.device_s, self.host_s) + self.times[who] * len(calls)
-
-            return replay
-
-        def who(self, call):
-            function = getattr(call, "func", None)
-            return {SWIGLU.fused: "triton", SWIGLU.reference: "eager"}.get(function, "copy")
-
-        def now(self):
-            self.host_s += 30 * US
-            return self.host_s
-
-        def launches(self, call):
-            return 1 if self.who(call) == "triton" else 2
-
-        def peak_bytes(self, call):
-            return 64
-
-        def copy_calls(self):
-            return [lambda: None, lambda: None]
-
-    return SuiteDevice()
-
-
 SWIGLU = load("swiglu")
+
+
+@pytest.fixture
+def device(computing):
+    return computing(
+        {SWIGLU.fused: "triton", SWIGLU.reference: "eager"},
+        {"triton": 2 * US, "eager": 6 * US, "copy": 1 * US},
+    )
 
 
 def run(op, device, names, dtype=torch.float32, **options):
@@ -190,8 +159,8 @@ def tracer(exporter):
 
 def test_a_run_is_a_trace_with_a_span_a_row(device, exporter, tracer):
     """Rows are children of the run and carry the attribute names of inferences."""
-    of_device = {signals.PYTORCH_DEVICE_TYPE: "cuda", signals.PYTORCH_DEVICE_INDEX: 0}
-    with suite.Run("bench fused", of_device, tracer) as trace:
+    of_device = {signals.PYTORCH_DEVICE_TYPE: "cpu", signals.HW_ID: "GPU-1"}
+    with suite.Run("bench fused", device, tracer) as trace:
         rows = run(SWIGLU, device, ["eager", "triton"])
         trace.add(rows, start_ns=1_000)
     eager, ours, parent = exporter.get_finished_spans()
@@ -208,11 +177,11 @@ def test_a_run_is_a_trace_with_a_span_a_row(device, exporter, tracer):
     )
 
 
-def test_what_runs_inside_is_a_child_of_the_run(exporter, tracer):
+def test_what_runs_inside_is_a_child_of_the_run(device, exporter, tracer):
     """The inferences of a benchmarked model hang below it; an error is on the run's span."""
 
     def fail():
-        with suite.Run("bench model", {}, tracer):
+        with suite.Run("bench model", device, tracer):
             tracer.start_span("prefill LlamaForCausalLM").end()
             raise ZeroDivisionError
 

@@ -116,7 +116,65 @@ def test_a_file_that_cannot_be_written_is_told(run, tmp_path):
     path = tmp_path / "missing" / "out.json"
     done = run("fused", "--interpret", "--op", "swiglu", "--dtype", "fp32", "--json", path)
     assert 2 == done.exit_code
-    assert f"{path} can't be written: No such file or directory." in done.stderr
+    assert f"{path} can't be written: {path.parent} is no directory." in done.stderr
+    assert "" == done.stdout  # before anything ran
+
+
+def test_plots_without_matplotlib_are_refused_before_anything_runs(run, monkeypatch, tmp_path):
+    """With the command that brings it."""
+    find = fused_cli.importlib.util.find_spec
+    monkeypatch.setattr(
+        fused_cli.importlib.util,
+        "find_spec",
+        lambda name: None if name == "matplotlib" else find(name),
+    )
+    done = run("fused", "--interpret", "--html", tmp_path / "out.html")
+    assert (2, "") == (done.exit_code, done.stdout)
+    assert "Plots need matplotlib: pip install 'warpspan[bench]'" in done.stderr
+
+
+@without_gpu
+@pytest.mark.usefixtures("kernels")
+def test_with_a_gpu_tables_verdicts_and_files_are_made(run, monkeypatch, tmp_path, computing):
+    """The whole command on a scripted device that computes on the CPU."""
+    from warpspan.bench.ops import load
+
+    swiglu = load("swiglu")
+    device = computing(
+        {swiglu.fused: "triton", swiglu.reference: "eager"},
+        {"triton": 2e-6, "eager": 6e-6, "copy": 100e-6},
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("warpspan.bench.cuda.CudaDevice", lambda: device)
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("json", "csv", "html", "png")}
+    done = run(
+        "fused",
+        *("--op", "swiglu", "--dtype", "fp32", "--shape", "M=2,I=64", "--rounds", 3),
+        *("--provider", "eager", "--provider", "triton", "--provider", "tensorrt"),
+        *("--json", files["json"], "--csv", files["csv"]),
+        *("--html", files["html"], "--plot", files["png"]),
+    )
+    assert 0 == done.exit_code, done.stderr
+    assert "swiglu: fusion pays 3.0x at decode" in done.stdout
+    assert "pip install torch-tensorrt" in done.stdout
+    value = json.loads(files["json"].read_text())
+    assert [
+        ("tensorrt", "", None),
+        ("eager", "cold", 1.0),
+        ("triton", "cold", 3.0),
+        ("eager", "hot", 1.0),
+        ("triton", "hot", 3.0),
+    ] == [
+        (row["provider"], row["cache"], row["speedup"] and round(row["speedup"], 6))
+        for row in value["rows"]
+    ]
+    assert ("NVIDIA H100 80GB HBM3", 3.35e12) == (
+        value["environment"]["gpu"],
+        value["rows"][0]["datasheet_bytes_per_s"],
+    )
+    assert 6 == len(files["csv"].read_text().splitlines())
+    assert "<svg" in files["html"].read_text()
+    assert b"\x89PNG" == files["png"].read_bytes()[:4]
 
 
 def test_a_model_that_is_not_there_is_told(run, monkeypatch, tmp_path):
@@ -156,3 +214,30 @@ def test_the_whole_command_on_a_gpu(tmp_path):
     }
     assert {1} == {row["launches"] for row in value["rows"] if row["provider"] == "triton"}
     assert all(path.stat().st_size for path in paths.values())
+
+
+@without_gpu
+@pytest.mark.usefixtures("kernels")
+def test_a_model_is_timed_end_to_end(run, monkeypatch, tmp_path, computing):
+    """Rows of prefill and decode in each mode, on a scripted device that computes on the CPU."""
+    from warpspan.bench import model as bench
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("warpspan.bench.cuda.CudaDevice", lambda: computing({}, {}))
+    monkeypatch.setattr(bench, "LLAMA_1B", bench.TINY)
+    path = tmp_path / "out.json"
+    done = run(
+        "model",
+        *("--dtype", "fp32", "--mode", "fused", "--prompt", 4, "--new-tokens", 2),
+        *("--rounds", 3, "--json", path),
+    )
+    assert 0 == done.exit_code, done.stderr
+    value = json.loads(path.read_text())
+    assert [
+        ("prefill", "eager"),
+        ("prefill", "fused"),
+        ("decode", "eager"),
+        ("decode", "fused"),
+    ] == [(row["phase"], row["provider"]) for row in value["rows"]]
+    assert "LlamaForCausalLM" == value["environment"]["model"]
+    assert "model  B=1,S=4,new=2  float32" in done.stdout

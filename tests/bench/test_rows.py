@@ -111,3 +111,12 @@ def test_nothing_timed_is_told():
     """Without a time there is no verdict, without eager no speed-up."""
     assert "nothing was timed" == verdict([row("eager", reason="no"), row("triton", reason="no")])
     assert "timed without eager: no speed-up is known" == verdict([row("triton", us=3.0)])
+
+
+def test_a_model_has_a_verdict_too():
+    """Its rows have no cache state, and ours are called fused."""
+    rows = [
+        row("fused", us=10.0, speedup=1.2)._replace(cache=""),
+        row("compile", us=8.0, speedup=1.5)._replace(cache=""),
+    ]
+    assert "fusion pays 1.2x at prefill, but compile is faster at some shape" == verdict(rows)

@@ -37,11 +37,12 @@ def datasheet_bandwidth(name: str) -> float | None:
 class CudaDevice:
     """The current CUDA device and stream, as `fused.BenchDevice`."""
 
-    torch_device = torch.device("cuda")
-
     def __init__(self) -> None:
-        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        self.torch_device = torch.device("cuda", torch.cuda.current_device())
+        properties = torch.cuda.get_device_properties(self.torch_device)
         self.name = properties.name
+        uuid = getattr(properties, "uuid", None)  # torch >= 2.5
+        self.identity = f"GPU-{str(uuid).removeprefix('GPU-')}" if uuid else None
         cache = getattr(properties, "L2_cache_size", 0) or 64 * 2**20
         self._other = torch.zeros(cache, dtype=torch.int32, device="cuda")
         self._cycles_per_s = 1e9 * 2  # above any SM clock: a spin is never shorter than asked for

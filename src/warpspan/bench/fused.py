@@ -34,6 +34,7 @@ class BenchDevice(harness.Device, Protocol):
     """What the suite needs of a device beside timing."""
 
     name: str
+    identity: str | None
     torch_device: torch.device
 
     def launches(self, call: Call) -> int:
@@ -259,12 +260,17 @@ def _timed(
 class Run:
     """A benchmark as a trace: a parent span, and one a row."""
 
-    def __init__(
-        self, name: str, device: dict[str, AttributeValue], tracer: trace.Tracer | None = None
-    ) -> None:
+    def __init__(self, name: str, device: BenchDevice, tracer: trace.Tracer | None = None) -> None:
         self._tracer = tracer or trace.get_tracer("warpspan.bench")
-        self._device = device
-        self._span = self._tracer.start_span(name, attributes=device)
+        values: dict[str, str | int | None] = {
+            signals.PYTORCH_DEVICE_TYPE: device.torch_device.type,
+            signals.PYTORCH_DEVICE_INDEX: device.torch_device.index,
+            signals.HW_ID: device.identity,
+        }
+        self._device: dict[str, AttributeValue] = {
+            name: value for name, value in values.items() if value is not None
+        }
+        self._span = self._tracer.start_span(name, attributes=self._device)
         self._context = trace.set_span_in_context(self._span)
         self._token: Any = None
 

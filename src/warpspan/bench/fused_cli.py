@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from warpspan.bench.correctness import Check, Error
+    from warpspan.bench.fused import BenchDevice
     from warpspan.bench.op import Op
     from warpspan.bench.rows import BenchRow
 
@@ -39,7 +41,8 @@ _out, _err = Console(), Console(stderr=True)
 
 
 def _fail(sentence: str, code: int = 2) -> typer.Exit:
-    _err.print(sentence, style="red", highlight=False, soft_wrap=True)
+    # No markup: a sentence may name an extra in brackets.
+    _err.print(sentence, style="red", markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(code)
 
 
@@ -85,7 +88,8 @@ def fused(
         # Tuning is kept between runs; fused multiply-adds as in Triton before 3.10, which warns.
         os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
         os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    torch = _torch(NO_GPU, interpret=interpret)
+    _check_files([json_path, csv_path, html_path, plot_path], plots=html_path or plot_path)
+    torch, device = _torch(NO_GPU, interpret=interpret)
     from warpspan.bench import ops, output, plots, providers
 
     names = _choice("op", op or [], list(ops.FILES))
@@ -99,13 +103,13 @@ def fused(
         raise _fail(f"--shape {' '.join(shape)} fits no chosen operation: {takes}.")
     seed = _seeded(seed)
     torch_dtypes = [getattr(torch, DTYPES[name]) for name in dtypes]
-    checks = _checked(loaded, torch_dtypes, seed, interpret=interpret)
-    environment = output.environment(seed, interpret=interpret)
+    checks = _checked(loaded, torch_dtypes, seed, device)
+    environment = output.environment(seed, device)
     failed = [check for check in checks if check.failure]
     rows: list[BenchRow] = []
-    if not interpret and not failed:
+    if device is not None and not failed:
         try:
-            rows = _timed(loaded, sizes, torch_dtypes, chosen, caches, rounds, seed, environment)
+            rows = _timed(loaded, sizes, torch_dtypes, chosen, caches, rounds, seed, device)
         except Exception as error:
             from warpspan.bench.fused import WrongResultError
 
@@ -144,22 +148,23 @@ def model(
     """What do fused kernels gain a whole model? Eager, compiled and fused, end to end."""
     if interpret:
         os.environ["TRITON_INTERPRET"] = "1"
-    torch = _torch(NO_GPU_MODEL, interpret=interpret)
+    _check_files([json_path, csv_path], plots=None)
+    torch, device = _torch(NO_GPU_MODEL, interpret=interpret)
     from warpspan.bench import model as bench
     from warpspan.bench import output
 
     _choice("dtype", [dtype], list(DTYPES))
     chosen = list(dict.fromkeys(["eager", *_choice("mode", mode or [], bench.MODES)]))
     seed = _seeded(seed)
-    device = torch.device("cpu" if interpret else "cuda")
+    place = torch.device("cpu") if device is None else device.torch_device
     torch_dtype = torch.float32 if interpret else getattr(torch, DTYPES[dtype])
     sizes = bench.Sizes(2, 6, 2) if interpret else bench.Sizes(batch, prompt, new_tokens)
     try:
         if name is None:
             preset = bench.TINY if interpret else bench.LLAMA_1B
-            loaded = bench.random_model(preset, torch_dtype, device)
+            loaded = bench.random_model(preset, torch_dtype, place)
         else:
-            loaded = bench.load(name, torch_dtype, device)
+            loaded = bench.load(name, torch_dtype, place)
         # Compiling for the CPU would say nothing of a GPU.
         made = bench.modes(loaded, [one for one in chosen if not interpret or one != "compile"])
     except ImportError as error:
@@ -167,34 +172,34 @@ def model(
     except (OSError, ValueError, RuntimeError) as error:
         raise _fail(str(error)) from None
     new_cache = bench.cache_maker(loaded, sizes.prompt + sizes.new_tokens)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(place).manual_seed(seed)
     shape = (sizes.batch, sizes.prompt)
-    ids = torch.randint(loaded.config.vocab_size, shape, generator=generator, device=device)
-    exact = torch.float64 if interpret else torch.float32
+    ids = torch.randint(loaded.config.vocab_size, shape, generator=generator, device=place)
+    exact = torch.float64 if torch_dtype == torch.float32 else torch.float32
     try:
         errors = bench.judged(loaded, made, ids, new_cache, exact)
     except torch.cuda.OutOfMemoryError:
         errors = {}
-        _err.print("Not compared with float32: a copy of the model does not fit in memory.")
+        _err.print("Not compared with a wider dtype: a copy of the model does not fit in memory.")
     checks = [
         _model_check(one, type(loaded).__name__, str(torch_dtype), error)
         for one, error in errors.items()
     ]
-    environment = output.environment(seed, interpret=interpret) | {
+    environment = output.environment(seed, device) | {
         "model": name or type(loaded).__name__,
         "parameters": sum(parameter.numel() for parameter in loaded.parameters()),
     }
     rows: list[BenchRow] = []
-    if not interpret and not any(check.failure for check in checks if check.op == "fused"):
-        from warpspan.bench import cuda
+    failed = [check for check in checks if check.op == "fused" and check.failure]
+    if device is not None and not failed:
         from warpspan.bench.fused import Run
 
-        with Run("bench model", _span_device(environment)) as trace:
+        with Run("bench model", device) as trace:
             start_ns = time.time_ns()
             rows = bench.run(
                 made,
                 sizes,
-                cuda.CudaDevice(),
+                device,
                 new_cache,
                 dtype=torch_dtype,
                 generator=generator,
@@ -205,7 +210,7 @@ def model(
     _show(checks, rows, interpret=interpret)
     _write(json_path, output.save_json, checks, rows, environment)
     _write(csv_path, output.save_csv, rows)
-    _exit_on([check for check in checks if check.op == "fused" and check.failure])
+    _exit_on(failed)
 
 
 def _model_check(mode: str, model: str, dtype: str, error: Error) -> Check:
@@ -217,8 +222,19 @@ def _model_check(mode: str, model: str, dtype: str, error: Error) -> Check:
     return Check(mode, f"{model} random", dtype, error.largest, error.ratio, None)
 
 
-def _torch(no_gpu: str, *, interpret: bool) -> Any:
-    """torch, where it is there and has what is asked for; gradients are off from here on."""
+def _check_files(paths: Sequence[Path | None], *, plots: Path | None) -> None:
+    """Before minutes of measuring: can the files be written, and is there what draws plots."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise _fail(f"{path} can't be written: {path.absolute().parent} is no directory.")
+    if plots is not None and importlib.util.find_spec("matplotlib") is None:
+        from warpspan.bench.plots import MISSING
+
+        raise _fail(MISSING)
+
+
+def _torch(no_gpu: str, *, interpret: bool) -> tuple[Any, BenchDevice | None]:
+    """torch, and the GPU or None to interpret; gradients are off from here on."""
     try:
         import torch
     except ImportError:
@@ -230,7 +246,11 @@ def _torch(no_gpu: str, *, interpret: bool) -> Any:
     except ImportError as error:
         raise _fail(str(error)) from None
     torch.set_grad_enabled(False)
-    return torch
+    if interpret:
+        return torch, None
+    from warpspan.bench.cuda import CudaDevice
+
+    return torch, CudaDevice()
 
 
 def _seeded(seed: int | None) -> int:
@@ -239,28 +259,9 @@ def _seeded(seed: int | None) -> int:
 
 def _exit_on(failed: list[Check]) -> None:
     for check in failed:
-        _err.print(
-            f"FAILED {check.op} {check.dtype} {check.case}: {check.failure}",
-            style="red",
-            highlight=False,
-            soft_wrap=True,
-        )
+        _fail(f"FAILED {check.op} {check.dtype} {check.case}: {check.failure}")
     if failed:
         raise typer.Exit(1)
-
-
-def _span_device(environment: dict[str, Any]) -> dict[str, Any]:
-    """The device attributes of a span; only what is known."""
-    import torch
-
-    from warpspan import signals
-
-    values = {
-        signals.PYTORCH_DEVICE_TYPE: "cuda",
-        signals.PYTORCH_DEVICE_INDEX: torch.cuda.current_device(),
-        signals.HW_ID: environment["gpu_id"],
-    }
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _names(op: Op) -> str:
@@ -294,19 +295,21 @@ def _progress() -> Progress:
     )
 
 
-def _checked(loaded: list[Op], dtypes: list[Any], seed: int, *, interpret: bool) -> list[Check]:
+def _checked(
+    loaded: list[Op], dtypes: list[Any], seed: int, device: BenchDevice | None
+) -> list[Check]:
     import torch
 
     from warpspan.bench import fused as suite
 
-    generator = torch.Generator("cpu" if interpret else "cuda").manual_seed(seed)
+    generator = torch.Generator(device.torch_device if device else "cpu").manual_seed(seed)
     checks: list[Check] = []
     with _progress() as progress:
         task = progress.add_task("checking", total=len(loaded) * len(dtypes))
         for one in loaded:
             for dtype in dtypes:
                 progress.update(task, description=f"checking {one.name}")
-                checks += suite.check(one, dtype, generator, interpreted=interpret)
+                checks += suite.check(one, dtype, generator, interpreted=device is None)
                 progress.advance(task)
     return checks
 
@@ -319,19 +322,18 @@ def _timed(
     caches: list[str],
     rounds: int,
     seed: int,
-    environment: dict[str, Any],
+    device: BenchDevice,
 ) -> list[BenchRow]:
     import torch
 
     from warpspan.bench import cuda
     from warpspan.bench import fused as suite
 
-    device = cuda.CudaDevice()
     ceiling = suite.Ceiling(2 * cuda.COPY_BYTES, cuda.datasheet_bandwidth(device.name))
-    generator = torch.Generator("cuda").manual_seed(seed)
+    generator = torch.Generator(device.torch_device).manual_seed(seed)
     cases = [(one, dims, dtype) for one in loaded for dtype in dtypes for dims in sizes[one.name]]
     rows: list[BenchRow] = []
-    with suite.Run("bench fused", _span_device(environment)) as run, _progress() as progress:
+    with suite.Run("bench fused", device) as run, _progress() as progress:
         task = progress.add_task("timing", total=len(cases))
         for one, dims, dtype in cases:
             progress.update(task, description=f"timing {one.name}")

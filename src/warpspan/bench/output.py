@@ -14,21 +14,25 @@ import triton
 
 from warpspan.bench import plots
 from warpspan.bench.correctness import Check
+from warpspan.bench.fused import BenchDevice
 from warpspan.bench.rows import BenchRow, verdict
 
 
-def environment(seed: int, *, interpret: bool) -> dict[str, Any]:
-    """What a figure depends on; absent values are None."""
-    gpu = None if interpret else torch.cuda.get_device_properties(torch.cuda.current_device())
-    identity = getattr(gpu, "uuid", None)
+def environment(seed: int, device: BenchDevice | None) -> dict[str, Any]:
+    """What a figure depends on; absent values are None.
+
+    Args:
+        seed: of the random inputs.
+        device: None where kernels ran in Triton's interpreter.
+    """
     return {
-        "gpu": getattr(gpu, "name", None),
-        "gpu_id": f"GPU-{str(identity).removeprefix('GPU-')}" if identity else None,
+        "gpu": device.name if device else None,
+        "gpu_id": device.identity if device else None,
         "cuda": torch.version.cuda,
         "torch": torch.__version__,
         "triton": triton.__version__,
         "python": platform.python_version(),
-        "interpreted": interpret,
+        "interpreted": device is None,
         "seed": seed,
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warpspan.bench.correctness import Check
-from warpspan.bench.rows import BenchRow, verdict
+from warpspan.bench.rows import OURS, BenchRow, verdict
 from warpspan.bench.table import CHECK_COLUMNS, COLUMNS, check_cells
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def page(checks: Sequence[Check], rows: Sequence[BenchRow], environment: dict[st
 def _table(kind: str, headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(header)}</th>" for header in headers)
     body = "".join(
-        f'<tr class="{"ours" if "triton" in row else ""}">'
+        f'<tr class="{"ours" if {*OURS} & {*row} else ""}">'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
         + "</tr>"
         for row in cells

@@ -125,9 +125,9 @@ def verdict(rows: Iterable[BenchRow]) -> str:
     """One plain line on one operation: where fusion pays, and what to do where it does not.
 
     Args:
-        rows: of one operation; cold ones count.
+        rows: of one operation or model; hot ones do not count.
     """
-    timed = [row for row in rows if row.cache == "cold" and row.device_p50_s is not None]
+    timed = [row for row in rows if row.cache != "hot" and row.device_p50_s is not None]
     parts = [
         part
         for phase in ("prefill", "decode")
@@ -138,6 +138,7 @@ def verdict(rows: Iterable[BenchRow]) -> str:
     return "timed without eager: no speed-up is known" if timed else "nothing was timed"
 
 
+OURS = ("triton", "fused")  # our kernels, alone and in a model
 PAYS = 1.1  # below this a gain is within what shapes and clocks vary
 LAUNCH_BOUND = 2.0  # the host needs this many times the device's time for a call
 
@@ -145,12 +146,12 @@ LAUNCH_BOUND = 2.0  # the host needs this many times the device's time for a cal
 def _phase_verdict(phase: str, rows: Sequence[BenchRow]) -> str | None:
     pairs = []
     for row in rows:
-        if row.phase == phase and row.provider == "triton":
+        if row.phase == phase and row.provider in OURS:
             others = [
                 other
                 for other in rows
                 if (other.shape, other.dtype) == (row.shape, row.dtype)
-                and other.provider != "triton"
+                and other.provider not in OURS
             ]
             pairs.append((row, others))
     gains = [row.speedup for row, _ in pairs if row.speedup is not None]

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from warpspan.bench.correctness import Check
-from warpspan.bench.rows import BenchRow, verdict
+from warpspan.bench.rows import OURS, BenchRow, verdict
 
 ABSENT = "-"
 
@@ -58,7 +58,7 @@ COLUMNS = (
 LEFT = ("shape", "dtype", "cache", "provider", "note")
 # The same in all rows of a shape: in the title of its table.
 TITLE = ("shape", "dtype", "min MB")
-NOTE_WIDTH = 36
+NOTE_WIDTH = 44
 # What a narrow terminal does without, the first of them first.
 LEAST_FIRST = ("1st call s", "SM cycles", "% sheet", "peak MB", "GB/s", "wall us", "err/eager")
 
@@ -108,7 +108,7 @@ def _table(rows: Sequence[BenchRow], width: int) -> tuple[Table, list[str]]:
             justify: Literal["left", "right"] = "left" if header in LEFT else "right"
             table.add_column(escape(header), justify=justify, no_wrap=True)
     for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(*map(escape, cells), style="bold" if row.provider == "triton" else None)
+        table.add_row(*map(escape, cells), style="bold" if row.provider in OURS else None)
     return table, hidden
 
 
