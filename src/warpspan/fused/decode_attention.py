@@ -139,8 +139,8 @@ def _join(
     inside = split < splits
     maxima = tl.load(maxima_ptr + row * splits + split, mask=inside, other=-float("inf"))
     sums = tl.load(sums_ptr + row * splits + split, mask=inside, other=0.0)
-    # A part without tokens has the sum 0; its maximum is -inf, and so is the peak of none at all.
-    factor = tl.where(sums == 0.0, 0.0, tl.exp(maxima - tl.max(maxima, axis=0)))
+    # A part without tokens has the maximum -inf and weighs nothing.
+    factor = tl.exp(maxima - tl.max(maxima, axis=0))
     parts = tl.load(
         parts_ptr + (row * splits + split)[:, None] * width + at[None, :],
         mask=inside[:, None] & (at < width)[None, :],
