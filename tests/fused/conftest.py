@@ -41,9 +41,6 @@ def generator(device):
 
 
 @pytest.fixture(autouse=True)
-def _inference_on_few_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _without_gradients():
     with torch.no_grad():
         yield
-    torch.set_num_threads(threads)
