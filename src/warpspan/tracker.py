@@ -199,6 +199,8 @@ class Tracker:
         kind = entry.device.type
         if kind == "meta" or (kind == "cuda" and not torch.cuda.is_initialized()):
             return False  # shapes only: meta and fake tensors
+        if entry.exports:
+            return False
         if any(fnmatch.fnmatchcase(entry.name, name) for name in self.settings.excluded_models):
             return False
         return entry.has_state or self.settings.parameterless
