@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -62,8 +63,8 @@ class Lease:
         self._pool.append(self.event)
 
 
-class Events(NamedTuple):
-    """What is known when an inference begins on the device.
+class Events:
+    """What is known of an inference on the device, from its begin on.
 
     Args:
         start: event before its first work.
@@ -72,10 +73,20 @@ class Events(NamedTuple):
         previous_end: end event of the inference that ended last before, or None.
     """
 
-    start: Lease
-    enqueued_ns: int
-    found_idle: bool
-    previous_end: Lease | None
+    # On the class, so that an inference pays for these only when they are set.
+    #: Event after its last work; None while it is open.
+    end: Lease | None = None
+    #: Kept here by the meter of the device, and when it stops waiting for a sample.
+    account: Any = None
+    give_up_s: float | None = None
+
+    def __init__(
+        self, start: Lease, enqueued_ns: int, found_idle: bool, previous_end: Lease | None
+    ) -> None:
+        self.start = start
+        self.enqueued_ns = enqueued_ns
+        self.found_idle = found_idle
+        self.previous_end = previous_end
 
 
 class DeviceTimes(NamedTuple):
@@ -125,7 +136,7 @@ class DeviceTimeline:
             return None
         end = self._lease()
         end.event.record(torch.cuda.current_stream(self._ordinal))
-        self._latest_end = end
+        self._latest_end = events.end = end
         return end
 
     def _lease(self) -> Lease:
@@ -152,11 +163,17 @@ class DeviceTimeline:
         if events.previous_end is not None:
             gap_s = events.previous_end.event.elapsed_time(start) / 1e3
             idle_s = 0.0 if overlapped else max(0.0, gap_s)
-        if events.found_idle:
-            self._anchor = events
-        queue_s = None
-        if self._anchor is not None:
-            on_device_s = self._anchor.start.event.elapsed_time(start) / 1e3
-            on_host_s = (events.enqueued_ns - self._anchor.enqueued_ns) / 1e9
-            queue_s = max(0.0, on_device_s - on_host_s)
+        started_ns = self.started_ns(events)
+        queue_s = None if started_ns is None else max(0, started_ns - events.enqueued_ns) / 1e9
         return DeviceTimes(start.elapsed_time(end.event) / 1e3, queue_s, idle_s)
+
+    def started_ns(self, events: Events) -> int | None:
+        """Host time at which the device passed a start event; None until the clocks are tied."""
+        anchor = self._anchor
+        if events.found_idle and (anchor is None or events.enqueued_ns > anchor.enqueued_ns):
+            anchor = self._anchor = events
+        if anchor is None:
+            return None
+        return anchor.enqueued_ns + round(
+            anchor.start.event.elapsed_time(events.start.event) * 1e6
+        )

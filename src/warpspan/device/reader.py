@@ -1,0 +1,158 @@
+"""Reads the counters of one NVIDIA device, or of one MIG instance and the device it is in."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from warpspan.records import DeviceSample
+
+if TYPE_CHECKING:
+    from warpspan.device.nvml import Nvml
+
+# Ids of NVML_GPM_METRIC_*.
+_SM_UTIL, _SM_OCCUPANCY, _ANY_TENSOR_UTIL, _DRAM_BW_UTIL = 2, 3, 5, 10
+_GPM = (_SM_UTIL, _SM_OCCUPANCY, _ANY_TENSOR_UTIL, _DRAM_BW_UTIL)
+_CLOCK_SM, _TEMPERATURE_GPU = 1, 0
+_CORRECTED, _UNCORRECTED, _SINCE_LOAD = 0, 1, 0
+
+# Bits of nvmlClocksEventReason*; what only says that nothing runs is no throttling.
+_THROTTLE_REASONS = {
+    0x2: "applications_clocks_setting",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake_slowdown",
+    0x100: "display_clock_setting",
+}
+
+
+class NvmlReader:
+    """Reads one device.
+
+    Under MIG the SM counters are the instance's; clock, temperature and throttling are the whole
+    device's, and energy and power, which other instances share, are not given.
+
+    Args:
+        nvml: the library.
+        uuid: `GPU-…` or `MIG-…`.
+    """
+
+    def __init__(self, nvml: Nvml, uuid: str) -> None:
+        self._nvml = nvml
+        self._uuid = uuid
+        self.scope = "mig" if uuid.startswith("MIG-") else "device"
+        self.found = True
+        self._generation = -1
+        self._errors: tuple[int | None, int | None] = (None, None)
+        self._shared: bool | None = None
+
+    def read(self, taken_ns: int, *, slowly: bool = False) -> DeviceSample:
+        """The counters now. What the device does not give is None."""
+        nvml, before_s = self._nvml, self._nvml.spent_s
+        if not nvml.open():
+            return DeviceSample(taken_ns, self._uuid, cost_s=nvml.spent_s - before_s)
+        if nvml.generation != self._generation:
+            self._start()
+        shares = self._gpm_shares()
+        energy = power = utilization = None
+        if self.scope == "device":
+            energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", uuid=self._uuid)
+            power = nvml.ask("nvmlDeviceGetPowerUsage", uuid=self._uuid)
+            utilization = nvml.ask("nvmlDeviceGetUtilizationRates", uuid=self._uuid, logged=False)
+        clock = self._ask_whole("nvmlDeviceGetClockInfo", _CLOCK_SM)
+        memory = nvml.ask("nvmlDeviceGetMemoryInfo", uuid=self._uuid)
+        if slowly:
+            self._read_slow()
+        return DeviceSample(
+            taken_ns=taken_ns,
+            device_id=self._uuid,
+            energy_j=None if energy is None else energy / 1e3,
+            power_w=None if power is None else power / 1e3,
+            temperature_c=self._ask_whole("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
+            # A device that is asleep or broken says 0, which no running clock is.
+            sm_clock_hz=clock * 1e6 if clock else None,
+            throttle_reasons=self._throttle_reasons(),
+            utilization=None if utilization is None else utilization.gpu / 100,
+            memory_used_bytes=None if memory is None else int(memory.used),
+            memory_total_bytes=None if memory is None else int(memory.total),
+            sm_utilization=shares.get(_SM_UTIL),
+            sm_occupancy=shares.get(_SM_OCCUPANCY),
+            tensor_utilization=shares.get(_ANY_TENSOR_UTIL),
+            dram_utilization=shares.get(_DRAM_BW_UTIL),
+            corrected_errors=self._errors[0],
+            uncorrected_errors=self._errors[1],
+            shared=self._shared,
+            cost_s=nvml.spent_s - before_s,
+        )
+
+    def _start(self) -> None:
+        """What the library gives once, after each of its initialisations."""
+        nvml, uuid = self._nvml, self._uuid
+        self._generation = nvml.generation
+        self._whole: str | None = uuid
+        self._instance: int | None = None
+        if self.scope == "mig":
+            self._whole = nvml.whole(uuid)
+            self._instance = nvml.ask("nvmlDeviceGetGpuInstanceId", uuid=uuid)
+        self._taken = False
+        self._samples: list[Any] = []
+        support = self._ask_whole("nvmlGpmQueryDeviceSupport")
+        if support is not None and support.isSupportedDevice:
+            samples = [nvml.ask("nvmlGpmSampleAlloc") for _ in range(2)]
+            self._samples = [] if None in samples else samples
+
+    def _ask_whole(self, name: str, *args: Any) -> Any:
+        """Asks the device, or the one that a MIG instance is in."""
+        return None if self._whole is None else self._nvml.ask(name, *args, uuid=self._whole)
+
+    def _gpm_shares(self) -> dict[int, float]:
+        """Shares (0 to 1) since the previous reading."""
+        if not self._samples:
+            return {}
+        _, sample = self._samples
+        if self.scope == "device":
+            got = self._nvml.ask("nvmlGpmSampleGet", sample, uuid=self._uuid)
+        elif self._instance is None:
+            return {}
+        else:
+            got = self._ask_whole("nvmlGpmMigSampleGet", self._instance, sample)
+        taken, self._taken = self._taken, got is not None
+        if got is None:
+            return {}
+        first, second = self._samples
+        self._samples = [second, first]
+        if not taken:
+            return {}
+        return {
+            metric: min(1.0, max(0.0, value / 100))
+            for metric, value in self._nvml.gpm(first, second, _GPM).items()
+        }
+
+    def _throttle_reasons(self) -> tuple[str, ...] | None:
+        bits = self._ask_whole("nvmlDeviceGetCurrentClocksEventReasons")
+        if bits is None:  # the name that it had before CUDA 12.2
+            bits = self._ask_whole("nvmlDeviceGetCurrentClocksThrottleReasons")
+        if bits is None:
+            return None
+        return tuple(name for bit, name in _THROTTLE_REASONS.items() if bits & bit)
+
+    def _read_slow(self) -> None:
+        nvml, uuid = self._nvml, self._uuid
+        if self.scope == "device":
+            corrected, uncorrected = (
+                nvml.ask(
+                    "nvmlDeviceGetTotalEccErrors", kind, _SINCE_LOAD, uuid=uuid, logged=False
+                )
+                for kind in (_CORRECTED, _UNCORRECTED)
+            )
+            self._errors = (corrected, uncorrected)
+        processes = nvml.processes(uuid)
+        if processes is None:
+            self._shared = None
+        else:
+            # A container's process ids are not the driver's: one process is then taken for us.
+            pids = {process.pid for process in processes}
+            self._shared = len(pids - {os.getpid()}) > (0 if os.getpid() in pids else 1)
