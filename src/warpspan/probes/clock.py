@@ -110,6 +110,8 @@ class DeviceTimeline:
         self._latest_end: Lease | None = None
         self._anchor: Events | None = None
         self._anchor_due_ns = 0
+        #: Where a meter wants to know of every inference that begins, or None.
+        self.begun: deque[weakref.ref[Events]] | None = None
 
     @property
     def capturing(self) -> bool:
@@ -128,9 +130,12 @@ class DeviceTimeline:
             if found_idle:
                 self._anchor_due_ns = now + _ANCHOR_AGE_NS
         start.event.record(stream)
-        return Events(start, now, found_idle, self._latest_end)
+        events = Events(start, now, found_idle, self._latest_end)
+        if self.begun is not None:
+            self.begun.append(weakref.ref(events))
+        return events
 
-    def end(self) -> Lease | None:
+    def end(self, events: Events) -> Lease | None:
         """Record the end event; None inside a graph capture."""
         if self.capturing:
             return None
