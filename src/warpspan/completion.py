@@ -165,9 +165,7 @@ class Completion:
             window = self._queue[0]
             try:
                 # A window that only waits for its device's next sample makes room for others.
-                if not window.done or (
-                    len(self._queue) <= self._size // 2 and not window.settled
-                ):
+                if not window.done or (len(self._queue) <= self._size // 2 and not window.settled):
                     return False
                 self._finish(window, True)
             except Exception as error:

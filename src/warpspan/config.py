@@ -99,9 +99,14 @@ def _mode(value: Any) -> str:
     return mode
 
 
-def has_dcgm_exporter(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether a variable names a dcgm-exporter, as Kubernetes sets for the services of a namespace."""
-    return any("DCGM_EXPORTER" in name for name in (os.environ if environ is None else environ))
+def environment() -> Mapping[str, str]:
+    """The environment of this process, for those that are told to look into it."""
+    return os.environ
+
+
+def has_dcgm_exporter(environ: Mapping[str, str]) -> bool:
+    """Whether a variable names a dcgm-exporter, as Kubernetes sets for a namespace's services."""
+    return any("DCGM_EXPORTER" in name for name in environ)
 
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {

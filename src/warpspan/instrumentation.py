@@ -11,7 +11,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from warpspan import __version__
-from warpspan.config import Settings, has_dcgm_exporter
+from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.telemetry import Telemetry
 from warpspan.hooks import cuda_graph, module_call, peak_memory
 from warpspan.hooks.patches import Patches
@@ -44,7 +44,7 @@ class Instrumentation:
             self.tracker.completion.dropped,
             self._usage,
             hardware=settings.hardware_metrics == "on"
-            or (settings.hardware_metrics == "auto" and not has_dcgm_exporter()),
+            or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )
         self._patches = Patches()
         self._switch = module_call.patch(self._patches, self.tracker)
@@ -71,7 +71,7 @@ class Instrumentation:
         from warpspan.device.sampler import Sampler
 
         if self._sampler is None:
-            self._sampler = Sampler(self._settings.sample_period_s)
+            self._sampler = Sampler(self._settings.sample_period_s, environment())
         elif self._sampler.pid != os.getpid():
             self._sampler.reset()
         return self._sampler.attach(place)

@@ -288,12 +288,13 @@ class Inference(NamedTuple):
             *(self.steps or _NO_STEPS),
             self.error_type,
         )
-        attributes = {
+        attributes: dict[str, AttributeValue] = {
             name: value for name, value in zip(_END, values, strict=True) if value is not None
         }
         if self.usage is not None:
-            usage = zip(_USAGE, self.usage, strict=True)
-            attributes.update((name, value) for name, value in usage if value is not None)
+            for name, had in zip(_USAGE, self.usage, strict=True):
+                if had is not None:
+                    attributes[name] = had
         return attributes
 
     def to_json(self) -> dict[str, Any]:

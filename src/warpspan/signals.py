@@ -71,6 +71,12 @@ HW_VENDOR: Final = "hw.vendor"
 HW_TYPE: Final = "hw.type"
 WARPSPAN_DROP_REASON: Final = "warpspan.drop.reason"
 WARPSPAN_FAULT_ORIGIN: Final = "warpspan.fault.origin"
+HOST_GPU_ID: Final = "host.gpu.id"
+HOST_GPU_NAME: Final = "host.gpu.name"
+HOST_GPU_MEMORY_SIZE: Final = "host.gpu.memory.size"
+HOST_GPU_MIG_PROFILE: Final = "host.gpu.mig.profile"
+HOST_GPU_DRIVER_VERSION: Final = "host.gpu.driver.version"
+HOST_GPU_CUDA_VERSION: Final = "host.gpu.cuda.version"
 
 METRIC_PYTORCH_INFERENCE_DURATION: Final = Metric(
     "pytorch.inference.duration",

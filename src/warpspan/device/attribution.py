@@ -119,9 +119,14 @@ def _energy(
 ) -> tuple[float | None, str | None]:
     if before.energy_j is not None and after.energy_j is not None:
         energy_j, source = after.energy_j - before.energy_j, "nvml.energy"
-    elif before.energy_j is None and after.energy_j is None and None not in (
-        before.power_w,
-        after.power_w,
+    elif (
+        before.energy_j is None
+        and after.energy_j is None
+        and None
+        not in (
+            before.power_w,
+            after.power_w,
+        )
     ):
         energy_j = (before.power_w + after.power_w) / 2 * length_s  # type: ignore[operator]
         source = "nvml.power"
@@ -154,9 +159,7 @@ def share(
         sm_count: multiprocessors of the device, or None.
         idle_power_w: its power without an inference, or None where it is not known.
     """
-    clipped = [
-        (max(start, interval.start_ns), min(end, interval.end_ns)) for start, end in runs
-    ]
+    clipped = [(max(start, interval.start_ns), min(end, interval.end_ns)) for start, end in runs]
     gpu_s, alone, busy_s = _split(clipped)
     length_s = interval.length_s
     busy_s = min(busy_s, length_s)
@@ -188,9 +191,7 @@ def share(
     return Shared(shares, used, idle, busy_s)
 
 
-def _busy_energy(
-    interval: Interval, busy_s: float, idle_power_w: float | None
-) -> float | None:
+def _busy_energy(interval: Interval, busy_s: float, idle_power_w: float | None) -> float | None:
     if interval.energy_j is None:
         return None
     if busy_s <= 0 or interval.length_s <= 0:

@@ -14,7 +14,6 @@ from warpspan.probes.place import Place
 from warpspan.records import DeviceSample, DeviceUsage, Quantities, Usage
 
 _SHARES = ("sm", "occupancy", "tensor", "dram")
-_SINCE_BEFORE = ("sm_utilization", "sm_occupancy", "tensor_utilization", "dram_utilization")
 
 
 class Account:
@@ -70,8 +69,7 @@ class Account:
             return None
         gpu_time_s, energy_j, active, elapsed = self._amount
         means = {
-            name: None if total is None else total / length_s
-            for name, total in self._means.items()
+            name: None if total is None else total / length_s for name, total in self._means.items()
         }
         has_shares = any(means[name] is not None for name in _SHARES)
         return Usage(
@@ -120,7 +118,8 @@ class Meter:
         self.cost_s = 0.0
         self.latest: DeviceSample | None = None
         self._timeline: DeviceTimeline = place.timeline  # type: ignore[assignment]
-        self._timeline.begun = self._begun = deque()
+        self._begun: deque[weakref.ref[Events]] = deque()
+        self._timeline.begun = self._begun
         self._hold_s = hold_s
         self.hurry = ring
         self._last: DeviceSample | None = None
@@ -161,7 +160,12 @@ class Meter:
             self._skipped = True  # a graph is being captured: no question may be asked
             return
         if self._skipped:  # shares are since the sample before, the interval is longer
-            sample = sample._replace(**dict.fromkeys(_SINCE_BEFORE))
+            sample = sample._replace(
+                sm_utilization=None,
+                sm_occupancy=None,
+                tensor_utilization=None,
+                dram_utilization=None,
+            )
             self._skipped = False
         before, self._last = self._last, sample
         if before is not None and sample.taken_ns > before.taken_ns:
@@ -198,7 +202,7 @@ class Meter:
         usage = None if account is None else account.usage(self.scope)
         if usage is not None:
             self.measured += 1
-            self.reported = add(
+            self.reported = total(
                 self.reported,
                 Quantities(
                     usage.gpu_time_s or 0.0,
@@ -268,13 +272,14 @@ def _is_open(reference: weakref.ref[Events], until_ns: int) -> bool:
 
 def add(first: Quantities, second: Quantities) -> Quantities:
     """The sum; None where either is not known."""
-    return Quantities(
-        *(None if a is None or b is None else a + b for a, b in zip(first, second, strict=True))
+    more = (
+        None if a is None or b is None else a + b
+        for a, b in zip(first[1:], second[1:], strict=True)
     )
+    return Quantities(first.time_s + second.time_s, *more)
 
 
 def total(first: Quantities, second: Quantities) -> Quantities:
     """The sum of what is known."""
-    return Quantities(
-        *(a if b is None else (a or 0.0) + b for a, b in zip(first, second, strict=True))
-    )
+    more = (a if b is None else (a or 0.0) + b for a, b in zip(first[1:], second[1:], strict=True))
+    return Quantities(first.time_s + second.time_s, *more)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
 from warpspan.device.base import Driver, Gpu, Process
 from warpspan.records import DeviceSample
 
 INSTALL = "pip install 'warpspan[gpu]'"
 
 
+LIBRARY_MISSING = (
+    "libnvidia-ml.so.1 was not found: install the NVIDIA driver, or start the container with "
+    "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+)
+
+
 def driver() -> Driver:
-    """The driver of this machine. Loads pynvml, so not to be called where there is no GPU."""
+    """The driver of this machine. Where it has none, nothing is imported."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return NoDriver(LIBRARY_MISSING)
     try:
         from warpspan.device.nvml import Nvml
     except ImportError:

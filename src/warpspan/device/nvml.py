@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pynvml
+import pynvml  # type: ignore[import-untyped]
 
 from warpspan.device.base import Gpu, Instance, Process
+from warpspan.device.none import LIBRARY_MISSING
 from warpspan.device.reader import NvmlReader
 
 _logger = logging.getLogger("warpspan")
@@ -44,10 +45,7 @@ _REASONS = {
     ),
     pynvml.NVML_ERROR_UNINITIALIZED: "NVML is not initialised",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded: see nvidia-smi",
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
-        "libnvidia-ml.so.1 was not found: install the NVIDIA driver, or start the container with "
-        "NVIDIA_DRIVER_CAPABILITIES=compute,utility"
-    ),
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: LIBRARY_MISSING,
     pynvml.NVML_ERROR_GPU_IS_LOST: "the GPU fell off the bus: see dmesg, then reset or reboot",
     pynvml.NVML_ERROR_RESET_REQUIRED: "the GPU has to be reset: nvidia-smi --gpu-reset",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (

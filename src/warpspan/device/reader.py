@@ -143,9 +143,7 @@ class NvmlReader:
         nvml, uuid = self._nvml, self._uuid
         if self.scope == "device":
             corrected, uncorrected = (
-                nvml.ask(
-                    "nvmlDeviceGetTotalEccErrors", kind, _SINCE_LOAD, uuid=uuid, logged=False
-                )
+                nvml.ask("nvmlDeviceGetTotalEccErrors", kind, _SINCE_LOAD, uuid=uuid, logged=False)
                 for kind in (_CORRECTED, _UNCORRECTED)
             )
             self._errors = (corrected, uncorrected)

@@ -6,12 +6,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from warpspan import guard
 from warpspan.device import identity, none
 from warpspan.device.base import Driver, Reader
 from warpspan.device.meter import Meter
+from warpspan.device.status import Publisher
 from warpspan.probes import clock
 from warpspan.probes.place import Place
 from warpspan.records import DeviceSample
@@ -26,7 +27,7 @@ _BACK_OFF = 20
 _LONGEST_REST_S = 5.0
 # A sample that took more than this part of its interval is not of one time.
 _LATE = 0.25
-_TICK_S = 1.0
+_PUBLISH_S = 1.0
 _JOIN_S = 1.0
 
 
@@ -35,19 +36,19 @@ class Sampler:
 
     Args:
         period_s: time between two samples of a device.
+        environ: the environment of this process, which tells what CUDA's indices mean.
         open_driver: opens the driver, on the sampler's thread.
-        tick: called about once a second on the sampler's thread.
     """
 
     def __init__(
         self,
         period_s: float,
+        environ: Mapping[str, str],
         open_driver: Callable[[], Driver] = none.driver,
-        tick: Callable[[list[Meter]], None] | None = None,
     ) -> None:
         self.period_s = max(MIN_PERIOD_S, period_s)
+        self._environ = environ
         self._open_driver = open_driver
-        self._tick = tick
         self.driver: Driver | None = None
         self.reset()
 
@@ -61,7 +62,8 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._hurried = False
         self._stopped = False
-        self._tick_due_s = 0.0
+        self._publisher = Publisher(self._environ)
+        self._publish_due_s = 0.0
         if self.driver is not None:
             self.driver.forget()
 
@@ -73,7 +75,7 @@ class Sampler:
         if place.timeline is None or self._stopped:
             return None
         meter = Meter(place, 2 * self.period_s, self.hurry)
-        self._watches.append(_Watch(meter))
+        self._watches.append(_Watch(meter, self._environ))
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -114,6 +116,7 @@ class Sampler:
             guard.caught("sampler", error)
             self._give_up()
         finally:
+            self._publisher.close()
             if self.driver is not None:
                 self.driver.close()
 
@@ -135,17 +138,24 @@ class Sampler:
                 pause_s = min(pause_s, due_s)
         if hurried and pause_s == period_s:
             self._hurried = False
-        if self._tick is not None and now_s >= self._tick_due_s:
-            self._tick_due_s = now_s + _TICK_S
-            self._tick(list(self))
+        if now_s >= self._publish_due_s:
+            self._publish_due_s = now_s + _PUBLISH_S
+            self._publish()
         return pause_s
+
+    def _publish(self) -> None:
+        try:
+            self._publisher(self)
+        except Exception as error:
+            guard.caught("status", error)
 
 
 class _Watch:
     """One device: when it was sampled, and what that cost."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, environ: Mapping[str, str]) -> None:
         self.meter = meter
+        self._environ = environ
         self._reader: Reader | None = None
         self._sampled_s: float | None = None
         self._slow_due_s = 0.0
@@ -184,7 +194,7 @@ class _Watch:
     def _find(self, driver: Driver) -> Reader:
         device = self.meter.place.device
         gpus = driver.gpus()
-        uuid = identity.find(gpus, device.ordinal or 0, device.id, os.environ)
+        uuid = identity.find(gpus, device.ordinal or 0, device.id, self._environ)
         if uuid is None:
             if not gpus:
                 return none.NoReader("", found=False)  # asked again once the driver answers

@@ -179,6 +179,5 @@ class DeviceTimeline:
             anchor = self._anchor = events
         if anchor is None:
             return None
-        return anchor.enqueued_ns + round(
-            anchor.start.event.elapsed_time(events.start.event) * 1e6
-        )
+        since_ms: float = anchor.start.event.elapsed_time(events.start.event)
+        return anchor.enqueued_ns + round(since_ms * 1e6)
