@@ -292,9 +292,8 @@ class Inference(NamedTuple):
             name: value for name, value in zip(_END, values, strict=True) if value is not None
         }
         if self.usage is not None:
-            for name, had in zip(_USAGE, self.usage, strict=True):
-                if had is not None:
-                    attributes[name] = had
+            had = zip(_USAGE, self.usage, strict=True)
+            attributes |= {name: value for name, value in had if value is not None}
         return attributes
 
     def to_json(self) -> dict[str, Any]:
