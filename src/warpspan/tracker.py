@@ -242,9 +242,10 @@ class Tracker:
         multiprocessing.util.register_after_fork(self, Tracker._flush_at_child_exit)
 
     def _start_anew(self) -> None:
-        disown(current.get())
+        disown(current.get(), lambda window: self.sink.leave(window.span))
         current.set(None)
         self.completion.reset()
+        guard.faults.clear()
         self.places = self._make_places()
         self.registry.forget()
         clock.gate = clock.CaptureGate()
