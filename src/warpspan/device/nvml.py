@@ -106,6 +106,7 @@ class Nvml:
             self.problem = None
             self.generation += 1
             self._handles.clear()
+            self._refused.clear()  # a driver that was loaded anew may permit more
             return True
 
     def close(self) -> None:
