@@ -5,9 +5,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
+
+from warpspan.testing import ScriptedClock, ScriptedDevice
 
 HERE = Path(__file__).parent
 
@@ -79,3 +82,30 @@ def fake(fake_library, tmp_path, monkeypatch):
     driver.script()
     driver.at(0)
     return driver
+
+
+
+class LiveClock(ScriptedClock):
+    """The machine's own time, as the fake driver's is."""
+
+    def now_ns(self):
+        return time.perf_counter_ns()
+
+    def wall_ns(self):
+        return time.time_ns()
+
+    def advance(self, seconds):
+        time.sleep(seconds)
+
+    def advance_to(self, now_ns):
+        left_ns = max(0, now_ns - self.now_ns())
+        time.sleep(left_ns / 1e9)
+        return left_ns
+
+
+@pytest.fixture
+def live_device():
+    """A scripted CUDA device whose time is the machine's own; a kernel takes 2 ms."""
+    with ScriptedDevice(uuids=[f"{0:032x}"], clock=LiveClock()) as device:
+        device.op_time_s = 2e-3
+        yield device

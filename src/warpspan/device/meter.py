@@ -101,7 +101,7 @@ class Meter:
 
     Args:
         place: the device.
-        hold_s: how long an inference may wait for the sample after its end.
+        hold_s: how long inferences may wait for the next sample.
         ring: has the sampler take a sample soon.
         scope: what the SM counters of the device cover.
     """
@@ -125,6 +125,7 @@ class Meter:
         self._last: DeviceSample | None = None
         self._settled_ns: int | None = None
         self._skipped = False
+        self._give_up_s: float | None = None
         self._live: list[weakref.ref[Events]] = []
         self._idle_power_w: float | None = None
         self._used = self._idle = Quantities()
@@ -171,6 +172,7 @@ class Meter:
         if before is not None and sample.taken_ns > before.taken_ns:
             self._share(interval(before, sample))
         self._settled_ns = sample.taken_ns
+        self._give_up_s = None
         self._live = [found for found in self._live if _is_open(found, sample.taken_ns)]
 
     def stop(self) -> None:
@@ -190,10 +192,11 @@ class Meter:
             and account.end_ns <= self._settled_ns
         ):
             return True
-        now_s = time.monotonic()
-        if events.give_up_s is None:
-            events.give_up_s = now_s + self._hold_s
-        return now_s >= events.give_up_s
+        # Counted for the sampler, not for each inference: behind a driver that does not answer
+        # all of them wait once, together.
+        if self._give_up_s is None:
+            self._give_up_s = time.monotonic() + self._hold_s
+        return time.monotonic() >= self._give_up_s
 
     def usage(self, events: Events) -> Usage | None:
         """What an inference had; None where the samples do not cover it."""

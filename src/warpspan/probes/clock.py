@@ -76,9 +76,8 @@ class Events:
     # On the class, so that an inference pays for these only when they are set.
     #: Event after its last work; None while it is open.
     end: Lease | None = None
-    #: Kept here by the meter of the device, and when it stops waiting for a sample.
+    #: Kept here by the meter of the device.
     account: Any = None
-    give_up_s: float | None = None
 
     def __init__(
         self, start: Lease, enqueued_ns: int, found_idle: bool, previous_end: Lease | None
