@@ -18,7 +18,7 @@ from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import clock, inputs
 from warpspan.probes.memory import process_rss_bytes
-from warpspan.probes.model import Entry, Registry
+from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import Shade, Sink, Step, Window, current, disown, is_open, leave
@@ -85,13 +85,7 @@ class Tracker:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
-            if (
-                _is_grad_enabled()
-                and getattr(module, "training", False)  # a frozen script module has none
-                and not self.settings.training
-                # An exported program is always in training mode: its eval() is made to raise.
-                and "eval" not in module.__dict__
-            ):
+            if _is_grad_enabled() and not self.settings.training and _is_training(module):
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
@@ -254,6 +248,14 @@ class Tracker:
         multiprocessing.util.Finalize(
             None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
         )
+
+
+def _is_training(module: torch.nn.Module) -> bool:
+    # torch.compile's wrapper does not follow when the model inside is put into evaluation mode.
+    model = unwrap(module)
+    # A frozen script module has no mode. An exported program is always in training mode, and its
+    # eval() is made to raise.
+    return getattr(model, "training", False) and "eval" not in model.__dict__
 
 
 def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:
