@@ -18,8 +18,9 @@ from warpspan.device.base import Driver, Gpu, Reader
 from warpspan.records import DeviceSample
 
 _REFRESH_S = 1.0
-# GPM needs two samples at least 100 ms apart, and a process tells once a second, its rates from
-# the second time on.
+# GPM needs two samples at least 100 ms apart.
+_GPM_S = 0.2
+# A process looks once a second whether somebody asks, and knows rates from the second time on.
 _FIRST_S = 2.4
 
 
@@ -165,6 +166,8 @@ def _top(driver: Driver, *, as_json: bool, once: bool) -> None:
             if once or not as_json:
                 return
             time.sleep(_REFRESH_S)
+    machine.picture()
+    time.sleep(_GPM_S)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(render(machine.picture(), _width(console), live=True), refresh=True)
