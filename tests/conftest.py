@@ -58,9 +58,7 @@ class Telemetry(InMemoryTelemetry):
 
     def points(self, name):
         """The data points of a metric, by the values of their attributes; {} where it has none."""
-        return {
-            tuple(point.attributes.values()): point for point in self.metrics().get(name, ())
-        }
+        return {tuple(point.attributes.values()): point for point in self.metrics().get(name, ())}
 
 
 def _whole(span, names):

@@ -108,6 +108,7 @@ class DeviceSample(NamedTuple):
         device_id: UUID of the device or MIG instance.
         shared: whether another process computes on it, too.
         cost_s: how long the driver took.
+        skew_s: how far apart in time its counters were read.
     """
 
     taken_ns: int
@@ -128,6 +129,7 @@ class DeviceSample(NamedTuple):
     uncorrected_errors: int | None = None
     shared: bool | None = None
     cost_s: float = 0.0
+    skew_s: float = 0.0
 
 
 class Quantities(NamedTuple):

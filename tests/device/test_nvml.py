@@ -69,6 +69,7 @@ def test_every_value_in_its_unit(fake, nvml):
         "uncorrected_errors": 2,
         "shared": False,
         "cost_s": first.cost_s,
+        "skew_s": first.skew_s,
     } == first._asdict()
     assert (1500.0, 0.75, 0.25, 0.4, 0.3) == (
         second.energy_j,
@@ -131,7 +132,7 @@ def test_what_is_refused_is_asked_once_and_said_once(fake, nvml, caplog, code, w
     """Not supported, not permitted, not there: None, and the driver is left alone with it."""
     fake.script(H100, BUSY, f"error nvmlGpmSampleGet {code}")
     reader = nvml.reader("GPU-0")
-    reader.read(0)
+    reader.read(0, slowly=True)
     calls, fake_calls = nvml.calls, fake.calls
     samples = [reader.read(second) for second in (1, 2, 3)]
     assert {None} == {sample.sm_utilization for sample in samples}
@@ -174,22 +175,22 @@ def test_a_lost_driver_and_its_return(fake, nvml, clock, caplog, code, words):
     """All is absent while it is lost, said once, tried again at growing intervals, and back."""
     fake.script(H100, BUSY, f"error * {code} from=1 to=10")
     reader = nvml.reader("GPU-0")
-    assert 500.0 == reader.read(0).power_w
+    assert 500.0 == reader.read(0, slowly=True).power_w
     fake.at(2)
-    assert reader.read(2).power_w is None
+    assert reader.read(2, slowly=True).power_w is None
     assert words in nvml.problem
     calls = fake.calls
     for _ in range(5):
-        assert reader.read(2).power_w is None
+        assert reader.read(2, slowly=True).power_w is None
     assert fake.calls == calls  # not before the retry is due
     clock.now_s = 1.5
-    assert reader.read(2).power_w is None
+    assert reader.read(2, slowly=True).power_w is None
     assert fake.calls > calls
     fake.at(20)
     clock.now_s = 3.0
-    assert reader.read(3).power_w is None  # the second retry is due two seconds later
+    assert reader.read(3, slowly=True).power_w is None  # the second retry is due two seconds later
     clock.now_s = 4.0
-    assert 500.0 == reader.read(4).power_w
+    assert 500.0 == reader.read(4, slowly=True).power_w
     fake.at(21)
     assert 0.5 == reader.read(5).sm_utilization  # with counters of the new initialisation
     assert nvml.problem is None
@@ -207,7 +208,7 @@ def test_somebody_else_shuts_nvml_down(fake, nvml, caplog):
     reader.read(0)
     pynvml.nvmlShutdown()
     fake.at(1)
-    assert 500.0 == reader.read(1).power_w
+    assert 500.0 == reader.read(1, slowly=True).power_w
     assert [] == said(caplog)
 
 
@@ -215,9 +216,9 @@ def test_other_errors_are_for_this_time_only(fake, nvml, caplog):
     """A timeout gives None; the next call is made again."""
     fake.script(H100, BUSY, "error nvmlDeviceGetPowerUsage 10 to=1")
     reader = nvml.reader("GPU-0")
-    assert reader.read(0).power_w is None
+    assert reader.read(0, slowly=True).power_w is None
     fake.at(2)
-    assert 500.0 == reader.read(2).power_w
+    assert 500.0 == reader.read(2, slowly=True).power_w
     assert 1 == len(said(caplog))
 
 
@@ -249,11 +250,11 @@ def test_other_processes_are_seen(fake, nvml):
 def test_a_forked_child_starts_its_own(fake, nvml):
     """The parent's initialisation is not the child's; forgotten, it is made anew."""
     fake.script(H100, BUSY)
-    assert 500.0 == nvml.reader("GPU-0").read(0).power_w
+    assert 500.0 == nvml.reader("GPU-0").read(0, slowly=True).power_w
     child = os.fork()
     if not child:
         nvml.forget()
-        os._exit(0 if nvml.reader("GPU-0").read(0).power_w == 500.0 else 1)
+        os._exit(0 if nvml.reader("GPU-0").read(0, slowly=True).power_w == 500.0 else 1)
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -283,4 +284,4 @@ def test_without_the_package(fake, monkeypatch):
         driver.processes("GPU-0"),
         driver.refusals("GPU-0"),
     )
-    assert driver.reader("GPU-0").read(3).power_w is None
+    assert driver.reader("GPU-0").read(3, slowly=True).power_w is None

@@ -12,6 +12,7 @@ import warpspan
 from warpspan import guard
 from warpspan.device import sampler as sampler_module
 from warpspan.device.sampler import Sampler
+from warpspan.records import DeviceSample
 from warpspan.testing import InMemoryTelemetry
 
 GPU = "device 0 uuid=GPU-00000000-0000-0000-0000-000000000000"
@@ -294,7 +295,7 @@ def test_it_rests_when_nothing_runs_and_when_the_driver_is_slow(monkeypatch):
 
     def read(taken_ns, *, slowly):
         now[0] += took_s[0]
-        return sampler_module.DeviceSample(taken_ns, "GPU-0", power_w=1.0)
+        return DeviceSample(taken_ns, "GPU-0", power_w=1.0)
 
     watch._reader = SimpleNamespace(found=True, read=read)
     assert 0.0 == watch.due_s(0.2)

@@ -128,11 +128,15 @@ def test_an_exception_while_another_is_handled(telemetry):
     """Its context is the one that the host was handling, as without warpspan."""
     first, second = HostError("first"), HostError("second")
     model = Raises(second).eval()
-    with pytest.raises(HostError) as caught:
+
+    def handle():
         try:
             raise first
         except HostError:
             model(X)
+
+    with pytest.raises(HostError) as caught:
+        handle()
     assert caught.value is second
     assert second.__context__ is first
 

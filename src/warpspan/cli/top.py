@@ -97,7 +97,7 @@ class Machine:
 
 def _sampled(sample: DeviceSample) -> dict[str, Any]:
     values = {**sample._asdict(), "id": sample.device_id}
-    for name in ("taken_ns", "cost_s", "device_id"):
+    for name in ("taken_ns", "cost_s", "skew_s", "device_id"):
         del values[name]
     return values
 

@@ -14,6 +14,13 @@ from warpspan.report.text import ABSENT, seconds, size
 
 _HOT_C = 85
 _WIDE = 100
+_SHORT = {
+    "sw_power_cap": "power cap",
+    "sw_thermal_slowdown": "heat",
+    "hw_thermal_slowdown": "heat (hw)",
+    "hw_power_brake_slowdown": "power brake",
+    "applications_clocks_setting": "clock setting",
+}
 
 
 class _Column(NamedTuple):
@@ -31,6 +38,11 @@ def _percent(name: str) -> Callable[[dict[str, Any]], str | None]:
         return None if value is None else f"{value:.0%}"
 
     return cell
+
+
+def _model(row: dict[str, Any]) -> str | None:
+    name: str | None = row["name"]
+    return None if name is None else name.removeprefix("NVIDIA ")
 
 
 def _memory(row: dict[str, Any]) -> str | None:
@@ -57,13 +69,13 @@ def _throttle(row: dict[str, Any]) -> Text | None:
     reasons = row["throttle_reasons"]
     if reasons is None:
         return None
-    words = ", ".join(reason.replace("_", " ") for reason in reasons)
+    words = ", ".join(_SHORT.get(reason, reason.replace("_", " ")) for reason in reasons)
     return Text(words, style="yellow") if words else Text("none", style="dim")
 
 
 _DEVICE = (
     _Column("GPU", lambda row: row["index"], "left"),
-    _Column("model", lambda row: row["name"], "left", wide=True),
+    _Column("model", lambda row: _model(row), "left", wide=True),
     _Column("kernels", _percent("utilization")),
     _Column("SM", _percent("sm_utilization")),
     _Column("occup.", _percent("sm_occupancy"), wide=True),
@@ -81,7 +93,7 @@ _PROCESS = (
     _Column("process", lambda row: row["service"], "left"),
     _Column("memory", lambda row: _maybe_size(row["memory_used_bytes"])),
     _Column("inf/s", lambda row: _rate(row["inferences_per_s"])),
-    _Column("open", _number("open", "{}"), wide=True),
+    _Column("open", lambda row: None if row["open"] is None else str(row["open"]), wide=True),
     _Column("GPU-s/inf", lambda row: _maybe_seconds(row["gpu_s_per_inference"])),
     _Column("SM cycles/inf", lambda row: _count(row["cycles_active_per_inference"])),
     _Column("clock cycles/inf", lambda row: _count(row["cycles_elapsed_per_inference"]), wide=True),
@@ -111,7 +123,7 @@ def render(picture: dict[str, Any], width: int, *, live: bool = False) -> Render
     parts: list[RenderableType] = [title]
     if width < _WIDE:
         parts += [
-            Text(f"GPU {device['index']}  {device['name'] or ABSENT}", style="dim")
+            Text(f"GPU {device['index']}  {_model(device) or ABSENT}", style="dim")
             for device in devices
         ]
     if picture["problem"]:

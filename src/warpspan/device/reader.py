@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from warpspan.records import DeviceSample
@@ -47,6 +48,8 @@ class NvmlReader:
         self.found = True
         self._generation = -1
         self._errors: tuple[int | None, int | None] = (None, None)
+        self._memory: Any = None
+        self._power: int | None = None
         self._shared: bool | None = None
 
     def read(self, taken_ns: int, *, slowly: bool = False) -> DeviceSample:
@@ -56,16 +59,23 @@ class NvmlReader:
             return DeviceSample(taken_ns, self._uuid, cost_s=nvml.spent_s - before_s)
         if nvml.generation != self._generation:
             self._start()
-        shares = self._gpm_shares()
-        energy = power = utilization = None
+        # What is counted first, close together; each call may wait for the GIL when it is back.
+        started_s = time.perf_counter()
+        got = self._take()
+        energy = None
         if self.scope == "device":
             energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", uuid=self._uuid)
-            power = nvml.ask("nvmlDeviceGetPowerUsage", uuid=self._uuid)
+        skew_s = time.perf_counter() - started_s
+        shares = self._shares() if got else {}
+        utilization = None
+        if self.scope == "device":
             utilization = nvml.ask("nvmlDeviceGetUtilizationRates", uuid=self._uuid, logged=False)
+            if slowly or energy is None:
+                self._power = nvml.ask("nvmlDeviceGetPowerUsage", uuid=self._uuid)
         clock = self._ask_whole("nvmlDeviceGetClockInfo", _CLOCK_SM)
-        memory = nvml.ask("nvmlDeviceGetMemoryInfo", uuid=self._uuid)
         if slowly:
             self._read_slow()
+        power, memory = self._power, self._memory
         return DeviceSample(
             taken_ns=taken_ns,
             device_id=self._uuid,
@@ -86,6 +96,7 @@ class NvmlReader:
             uncorrected_errors=self._errors[1],
             shared=self._shared,
             cost_s=nvml.spent_s - before_s,
+            skew_s=skew_s,
         )
 
     def _start(self) -> None:
@@ -108,20 +119,23 @@ class NvmlReader:
         """Asks the device, or the one that a MIG instance is in."""
         return None if self._whole is None else self._nvml.ask(name, *args, uuid=self._whole)
 
-    def _gpm_shares(self) -> dict[int, float]:
-        """Shares (0 to 1) since the previous reading."""
+    def _take(self) -> bool:
+        """Take a GPM sample."""
         if not self._samples:
-            return {}
-        _, sample = self._samples
+            return False
         if self.scope == "device":
-            got = self._nvml.ask("nvmlGpmSampleGet", sample, uuid=self._uuid)
+            got = self._nvml.ask("nvmlGpmSampleGet", self._samples[1], uuid=self._uuid)
         elif self._instance is None:
-            return {}
+            return False
         else:
-            got = self._ask_whole("nvmlGpmMigSampleGet", self._instance, sample)
-        taken, self._taken = self._taken, got is not None
+            got = self._ask_whole("nvmlGpmMigSampleGet", self._instance, self._samples[1])
         if got is None:
-            return {}
+            self._taken = False
+        return got is not None
+
+    def _shares(self) -> dict[int, float]:
+        """Shares (0 to 1) between the GPM sample just taken and the one before it."""
+        taken, self._taken = self._taken, True
         first, second = self._samples
         self._samples = [second, first]
         if not taken:
@@ -141,6 +155,7 @@ class NvmlReader:
 
     def _read_slow(self) -> None:
         nvml, uuid = self._nvml, self._uuid
+        self._memory = nvml.ask("nvmlDeviceGetMemoryInfo", uuid=uuid)
         if self.scope == "device":
             corrected, uncorrected = (
                 nvml.ask("nvmlDeviceGetTotalEccErrors", kind, _SINCE_LOAD, uuid=uuid, logged=False)

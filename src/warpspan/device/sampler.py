@@ -15,7 +15,6 @@ from warpspan.device.meter import Meter
 from warpspan.device.status import Publisher
 from warpspan.probes import clock
 from warpspan.probes.place import Place
-from warpspan.records import DeviceSample
 
 _logger = logging.getLogger("warpspan")
 
@@ -25,8 +24,8 @@ _IDLE_BEAT_S = 5.0
 # At most one part in this many of its time does the sampler spend in the driver.
 _BACK_OFF = 20
 _LONGEST_REST_S = 5.0
-# A sample that took more than this part of its interval is not of one time.
-_LATE = 0.25
+# Counters that were read further apart than this part of their interval are not of one time.
+_SKEW = 0.25
 _PUBLISH_S = 1.0
 _JOIN_S = 1.0
 
@@ -180,9 +179,15 @@ class _Watch:
         sample = self._reader.read(taken_ns, slowly=slowly)
         took_s = time.monotonic() - started_s
         since_s = started_s - (self._sampled_s or started_s)
-        if took_s > _LATE * max(since_s, MIN_PERIOD_S):
-            # Which of its values are of which time is not known any more.
-            sample = DeviceSample(clock.host_ns(), sample.device_id, cost_s=sample.cost_s)
+        if sample.skew_s > _SKEW * max(since_s, MIN_PERIOD_S):
+            # Of which time these are is not known any more.
+            sample = sample._replace(
+                energy_j=None,
+                sm_utilization=None,
+                sm_occupancy=None,
+                tensor_utilization=None,
+                dram_utilization=None,
+            )
         self._sampled_s = started_s
         # A driver that is slow is asked less often.
         self._rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)

@@ -165,8 +165,11 @@ class DeviceTimeline:
         start = events.start.event
         idle_s = None
         if events.previous_end is not None:
-            gap_s = events.previous_end.event.elapsed_time(start) / 1e3
-            idle_s = 0.0 if overlapped else max(0.0, gap_s)
+            idle_s = 0.0
+            # On another stream it may still be running, and then there was no gap.
+            if not overlapped and self.done(events.previous_end):
+                gap_s = events.previous_end.event.elapsed_time(start) / 1e3
+                idle_s = max(0.0, gap_s)
         started_ns = self.started_ns(events)
         queue_s = None if started_ns is None else max(0, started_ns - events.enqueued_ns) / 1e9
         return DeviceTimes(start.elapsed_time(end.event) / 1e3, queue_s, idle_s)
