@@ -59,6 +59,7 @@ class NvmlReader:
             return DeviceSample(taken_ns, self._uuid, cost_s=nvml.spent_s - before_s)
         if nvml.generation != self._generation:
             self._start()
+            slowly = True
         # What is counted first, close together; each call may wait for the GIL when it is back.
         started_s = time.perf_counter()
         got = self._take()
@@ -76,15 +77,19 @@ class NvmlReader:
         if slowly:
             self._read_slow()
         power, memory = self._power, self._memory
+        temperature = self._ask_whole("nvmlDeviceGetTemperature", _TEMPERATURE_GPU)
+        reasons = self._throttle_reasons()
+        if nvml.problem is not None:  # lost on the way: what was read before is not known to hold
+            return DeviceSample(taken_ns, self._uuid, cost_s=nvml.spent_s - before_s)
         return DeviceSample(
             taken_ns=taken_ns,
             device_id=self._uuid,
             energy_j=None if energy is None else energy / 1e3,
             power_w=None if power is None else power / 1e3,
-            temperature_c=self._ask_whole("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
+            temperature_c=temperature,
             # A device that is asleep or broken says 0, which no running clock is.
             sm_clock_hz=clock * 1e6 if clock else None,
-            throttle_reasons=self._throttle_reasons(),
+            throttle_reasons=reasons,
             utilization=None if utilization is None else utilization.gpu / 100,
             memory_used_bytes=None if memory is None else int(memory.used),
             memory_total_bytes=None if memory is None else int(memory.total),
