@@ -89,7 +89,9 @@ def test_before_hopper_and_throttled(findings):
     """What the device does not offer is a note; what holds its clocks is one, too."""
     found = findings(Driver(throttle_reasons=("sw_power_cap",)))
     assert (
-        "note", "GPM is not offered (it comes with Hopper), so no SM utilization", "",
+        "note",
+        "GPM is not offered (it comes with Hopper), so no SM utilization",
+        "",
     ) in found
     assert ("warning", "neither energy nor power: no joules", "") in found
     assert ("note", "its clocks are held down now by: sw power cap", "") in found

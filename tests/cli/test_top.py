@@ -96,7 +96,9 @@ def test_no_process_tells():
 
 def test_a_driver_that_stops_answering():
     """The reason is on the screen."""
-    assert "the GPU fell off the bus" in shown({**PICTURE, "problem": "the GPU fell off the bus"}, 80)
+    assert "the GPU fell off the bus" in shown(
+        {**PICTURE, "problem": "the GPU fell off the bus"}, 80
+    )
 
 
 def test_nothing_to_show(monkeypatch):

@@ -84,7 +84,6 @@ def fake(fake_library, tmp_path, monkeypatch):
     return driver
 
 
-
 class LiveClock(ScriptedClock):
     """The machine's own time, as the fake driver's is."""
 

@@ -9,7 +9,9 @@ from warpspan.device.identity import find, visible
 
 EIGHT = [
     Gpu(f"GPU-{letter}{letter}{letter}{letter}0000", f"00000000:{bus:02X}:00.0", "H100")
-    for letter, bus in zip("abcdefgh", (0x9B, 0x1B, 0x43, 0x52, 0x61, 0x9C, 0xC3, 0xD1), strict=True)
+    for letter, bus in zip(
+        "abcdefgh", (0x9B, 0x1B, 0x43, 0x52, 0x61, 0x9C, 0xC3, 0xD1), strict=True
+    )
 ]
 BY_BUS = sorted(EIGHT, key=lambda gpu: gpu.bus_id)
 IDS = [gpu.uuid for gpu in BY_BUS]

@@ -100,28 +100,25 @@ def test_an_inference_by_hand(machine):
     assert machine.meter.settled(events)
     # Idle power is 500 W as well, so that half of the interval's 1000 J are its; the
     # multiprocessors' half of the interval is all of its time.
-    assert (
-        Usage(
-            gpu_time_s=1.0,
-            sm_cycles_active=1e11,
-            sm_cycles_elapsed=1e9,
-            sm_clock_hz=1e9,
-            sm_utilization=1.0,
-            sm_occupancy=0.5,
-            tensor_utilization=0.25,
-            dram_utilization=0.4,
-            sm_source="gpm",
-            sm_scope="device",
-            energy_j=500.0,
-            power_w=500.0,
-            energy_source="nvml.energy",
-            utilization=0.9,
-            temperature_c=60.0,
-            throttle_reasons=(),
-            estimated=True,
-        )
-        == machine.meter.usage(events)
-    )
+    assert Usage(
+        gpu_time_s=1.0,
+        sm_cycles_active=1e11,
+        sm_cycles_elapsed=1e9,
+        sm_clock_hz=1e9,
+        sm_utilization=1.0,
+        sm_occupancy=0.5,
+        tensor_utilization=0.25,
+        dram_utilization=0.4,
+        sm_source="gpm",
+        sm_scope="device",
+        energy_j=500.0,
+        power_w=500.0,
+        energy_source="nvml.energy",
+        utilization=0.9,
+        temperature_c=60.0,
+        throttle_reasons=(),
+        estimated=True,
+    ) == machine.meter.usage(events)
 
 
 def test_a_long_inference_alone_is_no_estimate(machine):
@@ -230,9 +227,7 @@ def test_idle_power_is_learnt(machine):
     )
 
 
-schedules = st.lists(
-    st.tuples(st.integers(0, 3000), st.integers(1, 1500)), min_size=1, max_size=25
-)
+schedules = st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 1500)), min_size=1, max_size=25)
 
 
 @settings(deadline=None)
