@@ -147,11 +147,11 @@ inferences = st.builds(
     usage=st.none()
     | st.builds(
         Usage,
-        gpu_time_s=st.floats(0, 1e6),
-        energy_j=seconds,
-        sm_source=text,
-        throttle_reasons=st.none() | st.lists(st.text(max_size=9)).map(tuple),
-        estimated=st.none() | st.booleans(),
+        st.floats(0, 1e6),
+        *[seconds] * 7,
+        *(text, text, seconds, seconds, text, seconds, seconds),
+        st.none() | st.lists(st.text(max_size=9)).map(tuple),
+        st.none() | st.booleans(),
     ),
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),

@@ -1,6 +1,7 @@
 """`warpspan doctor`: each line says what works, or what does not and what to do."""
 
 import json
+import logging
 import socket
 
 import pytest
@@ -197,6 +198,18 @@ def test_the_screen_and_the_json(monkeypatch, capsys):
     assert {"healthy": False, "findings": [one._asdict() for one in found]} == json.loads(
         capsys.readouterr().out
     )
+
+
+def test_the_log_stays_off_the_screen(monkeypatch, capsys, caplog):
+    """What the driver refuses is a line of the table, not a warning above it."""
+
+    def check(environ):
+        logging.getLogger("warpspan").warning("refused")
+        return [Finding("ok", "a", "works")]
+
+    monkeypatch.setattr(doctor, "_CHECKS", (check,))
+    assert doctor.doctor(as_json=True)
+    assert ("", []) == (capsys.readouterr().err, caplog.records)
 
 
 def test_this_machine():

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from warpspan import __version__
 from warpspan.cli import doctor_device, doctor_software
-from warpspan.cli.finding import Finding
+from warpspan.cli.finding import Finding, unlogged
 from warpspan.cli.report import output_console
 
 _SIGNS = {
@@ -46,7 +46,8 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
 
 def doctor(*, as_json: bool) -> bool:
     """Print what was found; whether nothing is broken."""
-    found = examine(os.environ)
+    with unlogged():
+        found = examine(os.environ)
     healthy = not any(finding.state == "error" for finding in found)
     if as_json:
         print(json.dumps({"healthy": healthy, "findings": [one._asdict() for one in found]}))

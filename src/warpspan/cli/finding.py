@@ -1,7 +1,10 @@
-"""One line of `warpspan doctor`."""
+"""One line of `warpspan doctor`, and the log lines that stand in its place elsewhere."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 
@@ -19,3 +22,17 @@ class Finding(NamedTuple):
     subject: str
     said: str
     fix: str = ""
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep what warpspan logs off the screen: the command says it itself."""
+    logger = logging.getLogger("warpspan")
+    handler, propagates = logging.NullHandler(), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = propagates
+        logger.removeHandler(handler)

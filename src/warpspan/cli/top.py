@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from warpspan.cli.finding import unlogged
 from warpspan.cli.report import output_console
 from warpspan.cli.top_view import render
 from warpspan.device import none, status
@@ -146,7 +147,8 @@ def top(*, as_json: bool, once: bool) -> None:
     """
     driver = none.driver()
     try:
-        _top(driver, as_json=as_json, once=once)
+        with unlogged():
+            _top(driver, as_json=as_json, once=once)
     finally:
         driver.close()
 
