@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from warpspan import __version__
 from warpspan.cli import doctor_device, doctor_software
 from warpspan.cli.finding import Finding, unlogged
 from warpspan.cli.report import output_console
+from warpspan.config import environment
 
 _SIGNS = {
     "ok": ("✓", "green"),
@@ -47,7 +47,7 @@ def examine(environ: Mapping[str, str]) -> list[Finding]:
 def doctor(*, as_json: bool) -> bool:
     """Print what was found; whether nothing is broken."""
     with unlogged():
-        found = examine(os.environ)
+        found = examine(environment())
     healthy = not any(finding.state == "error" for finding in found)
     if as_json:
         print(json.dumps({"healthy": healthy, "findings": [one._asdict() for one in found]}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +13,7 @@ from rich.live import Live
 from warpspan.cli.finding import unlogged
 from warpspan.cli.report import output_console
 from warpspan.cli.top_view import render
+from warpspan.config import environment
 from warpspan.device import none, status
 from warpspan.device.base import Driver, Gpu, Reader
 from warpspan.records import DeviceSample
@@ -47,8 +47,8 @@ class Machine:
 
     def picture(self) -> dict[str, Any]:
         """The devices and processes now, as one JSON value."""
-        status.watch(os.environ)
-        told = status.read(os.environ)
+        status.watch(environment())
+        told = status.read(environment())
         return {
             "unix_time": time.time(),
             "driver": self._driver.version(),
