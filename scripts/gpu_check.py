@@ -37,7 +37,7 @@ VERSIONS = (
     "wrapt",
     "numpy",
 )
-BENCHMARK = "import sys; sys.argv[0] = 'warpspan'; from warpspan.cli import main; main()"
+COMMAND = "import sys; sys.argv[0] = 'warpspan'; from warpspan.cli import main; main()"
 
 
 def missing() -> list[str]:
@@ -226,11 +226,11 @@ def throughput(
     }
 
 
-def overhead() -> dict[str, Any]:
-    """What `warpspan bench overhead` says on this machine's processor."""
+def benchmark(name: str) -> dict[str, Any]:
+    """What `warpspan bench NAME` says here: `overhead` of the processor, the others of the GPU."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "overhead.json"
-        command = [sys.executable, "-c", BENCHMARK, "bench", "overhead", "--json", str(file)]
+        file = Path(folder) / "result.json"
+        command = [sys.executable, "-c", COMMAND, "bench", name, "--json", str(file)]
         subprocess.run(command, cwd=ROOT, check=True)
         return json.loads(file.read_text(encoding="utf-8"))
 
@@ -259,18 +259,22 @@ def main() -> int:
         return 2
     result: dict[str, Any] = {"machine": machine(options.device)}
     result["tests"] = run_tests() if options.device == "cuda" else None
-    for name, measure in (
-        ("throughput", lambda: throughput(options.device, encoder)),
-        ("decode", lambda: throughput(options.device, decoder)),
-        ("overhead", overhead),
-    ):
+    measurements: dict[str, Callable[[], dict[str, Any]]] = {
+        "throughput": lambda: throughput(options.device, encoder),
+        "decode": lambda: throughput(options.device, decoder),
+        "overhead": lambda: benchmark("overhead"),
+    }
+    if options.device == "cuda":
+        measurements["fused"] = lambda: benchmark("fused")
+        measurements["model"] = lambda: benchmark("model")
+    for name, measure in measurements.items():
         print(f"gpu-check: measuring {name}", file=sys.stderr)
         try:
             result[name] = measure()
         except Exception as error:
             result[name] = {"error": f"{type(error).__name__}: {error}"}
     options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    failed = [name for name in ("throughput", "decode", "overhead") if "error" in result[name]]
+    failed = [name for name in measurements if "error" in result[name]]
     if result["tests"] and result["tests"]["exit_code"]:
         failed.append("tests")
     print(f"gpu-check: {'failed: ' + ', '.join(failed) if failed else 'passed'}; {options.output}")

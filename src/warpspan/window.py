@@ -161,7 +161,10 @@ class Window:
         name = kind.__qualname__
         self._error_type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
         if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
-            self._oom_requested = requested_bytes(str(error))
+            try:
+                self._oom_requested = requested_bytes(str(error))
+            except Exception:
+                pass  # a class of the host's whose text can't be made tells no size
 
     def close(self) -> None:
         """Take the closing readings, the device's first, and hand the window on. Never raises."""
