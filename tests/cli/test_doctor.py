@@ -156,8 +156,9 @@ def test_settings_that_are_wrong_or_off():
     assert "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE='many' is not valid" in found[0].said
 
 
-def test_an_exporter_that_answers_and_one_that_does_not():
+def test_an_exporter_that_answers_and_one_that_does_not(monkeypatch):
     """A connection is tried; nothing is sent."""
+    monkeypatch.setattr(doctor_software, "version", lambda package: "1.0")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         [reached] = doctor_software.exporters(
@@ -171,8 +172,9 @@ def test_an_exporter_that_answers_and_one_that_does_not():
 
 
 @pytest.mark.parametrize("endpoint", ["http://:4317", "http://host:port", "//"])
-def test_an_endpoint_that_is_no_address(endpoint):
+def test_an_endpoint_that_is_no_address(endpoint, monkeypatch):
     """It is named, and what one looks like."""
+    monkeypatch.setattr(doctor_software, "version", lambda package: "1.0")
     [found] = doctor_software.exporters({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint})
     assert ("error", f"{endpoint!r} is no address") == (found.state, found.said)
 
