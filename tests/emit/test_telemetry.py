@@ -37,7 +37,9 @@ class Pipeline:
         self.meter_provider = MeterProvider([self.reader])
         self.telemetry = Telemetry("1.2.3", self.tracer_provider, self.meter_provider)
         self.dropped = {}
-        self.telemetry.observe(lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.dropped)
+        self.telemetry.observe(
+            lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.dropped, list, hardware=True
+        )
 
     def emit(self, record=RECORD):
         opened = self.telemetry.start("forward BertModel", LABELS, record.start_ns)
