@@ -274,6 +274,7 @@ def test_a_forked_child_samples_for_itself(program, fake_library, tmp_path):
     script.write_text(f"{GPU}\n{STEADY}\n")
     done = program(
         "forked_gpu.py",
+        PYTHONWARNINGS="ignore::DeprecationWarning",  # Python 3.12 warns of forks with threads
         FAKE_NVML_SCRIPT=str(script),
         LD_LIBRARY_PATH=str(fake_library.parent),
     )
