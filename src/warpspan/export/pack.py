@@ -33,6 +33,7 @@ _logger = logging.getLogger("warpspan")
 # Of exactly these types, since marshal writes what merely has a buffer, numpy.float64 for one
 # (which is a float and so a valid attribute), as bytes.
 _ATOMS = frozenset({bool, bytes, float, int, str, type(None)})
+_STRINGS = frozenset({str})
 
 _KINDS: tuple[tuple[type, str], ...] = (
     (Sum, "sum"),
@@ -243,15 +244,15 @@ def _attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     copy = getattr(attributes, "copy", None)  # the SDK's own copies at C speed
     values: dict[str, Any] = dict(attributes) if copy is None else copy()
-    if _ATOMS.issuperset(map(type, values.values())) and _ATOMS.issuperset(map(type, values)):
-        return values
-    found: dict[str, Any] = {}
-    for key, value in values.items():
+    if not _STRINGS.issuperset(map(type, values)):
+        values = {plain(key): value for key, value in values.items()}
+    for key in [key for key, value in values.items() if type(value) not in _ATOMS]:
         try:
-            found[plain(key)] = value if type(value) in _ATOMS else plain(value)
+            values[key] = plain(values[key])
         except TypeError as error:  # as the official encoder: the others are sent
             _logger.error("Failed to encode key %s: %s", key, error)  # noqa: TRY400
-    return found
+            del values[key]
+    return values
 
 
 def _context(context: SpanContext) -> tuple[Any, ...]:
