@@ -1,7 +1,6 @@
 """What arrives by the helper equals what the official exporter sends, field by field."""
 
 import os
-import subprocess
 from unittest import mock
 
 import pytest
@@ -37,11 +36,10 @@ from opentelemetry.sdk.trace import Event, ReadableSpan  # noqa: E402
 from opentelemetry.sdk.util import BoundedList  # noqa: E402
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: E402
 
-from warpspan.export import official, wire  # noqa: E402
+from warpspan.export import official  # noqa: E402
 from warpspan.export.channel import Channel  # noqa: E402
 from warpspan.export.otlp import WarpspanMetricExporter, WarpspanSpanExporter  # noqa: E402
 from warpspan.export.otlp_logs import WarpspanLogExporter  # noqa: E402
-from warpspan.export.pack import plain  # noqa: E402
 from warpspan.testing.otlp import grpc_receiver, http_receiver  # noqa: E402
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -77,9 +75,7 @@ ATOMS = st.one_of(
 )
 VALUES = st.recursive(
     ATOMS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
     max_leaves=6,
 )
 
@@ -205,7 +201,9 @@ COLLECTIONS = st.builds(
         st.builds(
             ResourceMetrics,
             resources,
-            st.lists(st.builds(ScopeMetrics, scopes, st.lists(METRICS, max_size=3), TEXT), max_size=2),
+            st.lists(
+                st.builds(ScopeMetrics, scopes, st.lists(METRICS, max_size=3), TEXT), max_size=2
+            ),
             TEXT,
         ),
         max_size=2,

@@ -36,6 +36,7 @@ _MAX_BACK_OFF_S = 60.0
 _TRIES = 3
 _POLL_MS = 50
 
+
 class Batch:
     """What one call of an exporter hands over."""
 
@@ -214,8 +215,8 @@ class Channel:
 
     def _pump(self) -> None:
         """Move bytes both ways, as many as go without waiting."""
+        self._receive()
         if not self._batches or self.broken is not None:
-            self._receive()
             return
         if self._socket is None and self._clock() >= self._start_after:
             self._start()
@@ -229,14 +230,10 @@ class Channel:
                     self._out.popleft()
                 else:
                     self._out[0] = self._out[0][sent:]
-        except BlockingIOError:
-            pass
         except OSError:
-            pass  # its end is seen, and dealt with, by the one who reads
-        self._receive()
-        if not self._ready and self._socket is not None:
-            if self._clock() > self._started_at + START_S:
-                self._lost(f"it did not answer in {START_S:.0f} s")
+            pass  # full, or its other end is gone, which the next _receive finds
+        if not self._ready and self._clock() > self._started_at + START_S:
+            self._lost(f"it did not answer in {START_S:.0f} s")
 
     def _receive(self) -> None:
         channel = self._socket
@@ -314,7 +311,7 @@ class Channel:
         frames = [wire.frame(wire.SETUP, 0, wire.dumps(setup))]
         for batch in self._batches.values():
             frames.extend(batch.frames)
-        self._out = deque(map(memoryview, frames))
+        self._out = deque(memoryview(frame) for frame in frames)
 
     def _lost(self, reason: str) -> None:
         """The helper is gone, or as good as gone."""

@@ -128,9 +128,7 @@ class Helper:
                 numbers.append(following[0])
                 found.extend(unpack(following[1]))
             self._report(wire.BEGUN, *numbers)
-            self._report(
-                wire.DONE if _succeeds(exporter, found) else wire.FAILED, *numbers
-            )
+            self._report(wire.DONE if _succeeds(exporter, found) else wire.FAILED, *numbers)
         exporter.shutdown()
 
     def _report(self, kind: int, *batches: int) -> None:

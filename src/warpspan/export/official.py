@@ -36,9 +36,7 @@ def protocol(signal: str, environ: Mapping[str, str]) -> str:
     if not _is_installed(package):
         name = package.removesuffix(".grpc").removesuffix(".http").replace(".", "-")
         suffix = package.rpartition(".")[2]
-        raise ValueError(
-            f"the exporter warpspan_otlp needs {package}: pip install {name}-{suffix}"
-        )
+        raise ValueError(f"the exporter warpspan_otlp needs {package}: pip install {name}-{suffix}")
     return chosen
 
 

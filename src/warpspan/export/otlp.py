@@ -42,7 +42,11 @@ def shared_channel() -> Channel:
     """The channel of all exporters that are configured alike."""
     global _channel
     with _lock:
-        if _channel is None or _channel.closed or _settings(_channel.environ) != _settings(os.environ):
+        if (
+            _channel is None
+            or _channel.closed
+            or _settings(_channel.environ) != _settings(os.environ)
+        ):
             _channel = Channel(os.environ)
         return _channel
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.metrics import Exemplar
@@ -36,6 +36,9 @@ from opentelemetry.trace import (
 )
 
 from warpspan.export import wire
+
+
+T = TypeVar("T")
 
 
 class _Attributes(BoundedAttributes):
@@ -122,7 +125,7 @@ class Unpacker:
                 elif row[0] == "metric":
                     points = []
                     make = _POINTS[row[4]]
-                    metrics.append(Metric(*row[1:4], data=_data(points, *row[4:])))
+                    metrics.append(_whole(Metric, row[1:4], _data(points, *row[4:])))
                 else:
                     points.append(make(row))
         return MetricsData(resources)
@@ -232,9 +235,7 @@ def _status(status: tuple[int, str | None] | None) -> Status | None:
     return made
 
 
-def _data(
-    points: list[Any], kind: str, temporality: int | None, monotonic: bool | None
-) -> Any:
+def _data(points: list[Any], kind: str, temporality: int, monotonic: bool | None) -> Any:
     if kind == "gauge":
         return Gauge(points)
     order = AggregationTemporality(temporality)
@@ -248,21 +249,20 @@ def _exemplars(rows: Iterable[Any]) -> list[Exemplar]:
 
 
 def _number_point(row: Sequence[Any]) -> NumberDataPoint:
-    return NumberDataPoint(*row[:4], exemplars=_exemplars(row[4]))
+    return _whole(NumberDataPoint, row[:4], _exemplars(row[4]))
 
 
 def _histogram_point(row: Sequence[Any]) -> HistogramDataPoint:
-    return HistogramDataPoint(*row[:9], exemplars=_exemplars(row[9]))
+    return _whole(HistogramDataPoint, row[:9], _exemplars(row[9]))
 
 
 def _exponential_point(row: Sequence[Any]) -> ExponentialHistogramDataPoint:
-    return ExponentialHistogramDataPoint(
-        *row[:7],
-        Buckets(*row[7]),
-        Buckets(*row[8]),
-        *row[9:12],
-        exemplars=_exemplars(row[12]),
-    )
+    buckets = Buckets(*row[7]), Buckets(*row[8])
+    return _whole(ExponentialHistogramDataPoint, row[:7], *buckets, *row[9:12], _exemplars(row[12]))
+
+
+def _whole(cls: Callable[..., T], first: Sequence[Any], *rest: Any) -> T:
+    return cls(*first, *rest)
 
 
 _POINTS = {

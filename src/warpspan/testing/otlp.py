@@ -107,7 +107,7 @@ class OtlpReceiver:
             self._changed.notify_all()
         self.answering.wait()
         with self._changed:
-            if self.status == 200:  # noqa: PLR2004
+            if self.status == 200:
                 message = _REQUESTS[signal][0]()
                 message.ParseFromString(body)
                 self.requests.append((signal, message))
@@ -123,7 +123,7 @@ def http_receiver() -> Iterator[OtlpReceiver]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802 - as http.server calls it
+        def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
@@ -161,7 +161,7 @@ def http_receiver() -> Iterator[OtlpReceiver]:
 @contextmanager
 def grpc_receiver() -> Iterator[OtlpReceiver]:
     """A receiver of OTLP/gRPC without TLS."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]
 
     class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, call: Any) -> Any:
@@ -176,7 +176,7 @@ def grpc_receiver() -> Iterator[OtlpReceiver]:
 
             def answer(body: bytes, context: Any) -> bytes:
                 headers = {item.key: item.value for item in context.invocation_metadata()}
-                if receiver.take(signal, body, headers) != 200:  # noqa: PLR2004
+                if receiver.take(signal, body, headers) != 200:
                     context.abort(grpc.StatusCode.UNAVAILABLE, "unavailable")
                 return bytes(response().SerializeToString())
 
