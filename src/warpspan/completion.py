@@ -50,6 +50,7 @@ class Completion:
 
     def reset(self) -> None:
         """Start anew, as in a forked child: what waits belongs to the parent."""
+        self.dropped.clear()
         self._queue: deque[Window] = deque()
         self._finished = 0
         self._working = threading.Lock()

@@ -119,6 +119,9 @@ _MEMORY = (
     signals.PYTORCH_HOST_MEMORY_RSS,
 )
 _STEPS = (signals.PYTORCH_STEP_COUNT, signals.PYTORCH_STEP_FIRST_TIME, signals.PYTORCH_STEP_TIME)
+_END = (*_MODEL, *_INPUT, *_TIMING, *_MEMORY, *_STEPS, signals.ERROR_TYPE)
+_NO_MEMORY = Memory()
+_NO_STEPS = Steps()
 
 
 class Inference(NamedTuple):
@@ -168,16 +171,15 @@ class Inference(NamedTuple):
 
     def end_attributes(self) -> dict[str, AttributeValue]:
         """What is known when it ended; nothing that was not measured."""
-        attributes: dict[str, AttributeValue | None] = dict(zip(_MODEL, self.model, strict=True))
-        attributes.update(zip(_INPUT, self.input, strict=True))
-        attributes.update(zip(_TIMING, self.timing, strict=True))
-        if self.memory is not None:
-            attributes.update(zip(_MEMORY, self.memory, strict=True))
-        if self.steps is not None:
-            attributes.update(zip(_STEPS, self.steps, strict=True))
-        if self.error_type is not None:
-            attributes[signals.ERROR_TYPE] = self.error_type
-        return {name: value for name, value in attributes.items() if value is not None}
+        values = (
+            *self.model,
+            *self.input,
+            *self.timing,
+            *(self.memory or _NO_MEMORY),
+            *(self.steps or _NO_STEPS),
+            self.error_type,
+        )
+        return {name: value for name, value in zip(_END, values, strict=True) if value is not None}
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`, read back by `from_json`."""
@@ -237,8 +239,8 @@ class Inference(NamedTuple):
             model=Model(*map(get, _MODEL)),
             input=Input(*map(get, _INPUT))._replace(shape=tuple(shape) if shape else None),
             timing=Timing(*map(get, _TIMING)),
-            memory=None if memory == Memory() else memory,
-            steps=None if steps == Steps() else steps,
+            memory=None if memory == _NO_MEMORY else memory,
+            steps=None if steps == _NO_STEPS else steps,
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,

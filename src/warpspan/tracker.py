@@ -17,7 +17,7 @@ from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import clock, inputs
 from warpspan.probes.memory import process_rss_bytes
-from warpspan.probes.model import Entry, Registry
+from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Place, Places
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import Shade, Sink, Step, Window, current, disown, is_open, leave
@@ -75,13 +75,7 @@ class Tracker:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
-            if (
-                _is_grad_enabled()
-                and getattr(module, "training", False)  # a frozen script module has none
-                and not self.settings.training
-                # An exported program is always in training mode: its eval() is made to raise.
-                and "eval" not in module.__dict__
-            ):
+            if _is_grad_enabled() and not self.settings.training and _is_training(module):
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
@@ -223,9 +217,10 @@ class Tracker:
         multiprocessing.util.register_after_fork(self, Tracker._flush_at_child_exit)
 
     def _start_anew(self) -> None:
-        disown(current.get())
+        disown(current.get(), lambda window: self.sink.leave(window.span))
         current.set(None)
         self.completion.reset()
+        guard.faults.clear()
         self.places = self._make_places()
         self.registry.forget()
         clock.gate = clock.CaptureGate()
@@ -234,6 +229,14 @@ class Tracker:
         multiprocessing.util.Finalize(
             None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
         )
+
+
+def _is_training(module: torch.nn.Module) -> bool:
+    # torch.compile's wrapper does not follow when the model inside is put into evaluation mode.
+    model = unwrap(module)
+    # A frozen script module has no mode. An exported program is always in training mode, and its
+    # eval() is made to raise.
+    return getattr(model, "training", False) and "eval" not in model.__dict__
 
 
 def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:

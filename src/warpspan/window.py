@@ -309,10 +309,17 @@ def leave(scope: Scope) -> bool:
     return True
 
 
-def disown(scope: Scope | None) -> None:
-    """Forget it and those that it is in: in a forked child they are the parent's to end."""
+def disown(scope: Scope | None, closed_to: Callable[[Window], None]) -> None:
+    """Forget it and those that it is in: in a forked child they are the parent's to end.
+
+    Args:
+        scope: the innermost one.
+        closed_to: called with each window instead when the child closes it, too.
+    """
     while isinstance(scope, (Shade, Step, Window)):
         scope.covers = False
         if isinstance(scope, Window):
-            scope.open = scope.takes_steps = False
+            scope.takes_steps = False
+            scope._closed_to = closed_to
+            scope._events = scope._holder = None  # the child must not touch the device
         scope = scope._token.old_value if scope._token is not None else None

@@ -44,12 +44,17 @@ def changes(before, after):
 def test_torch_is_as_it_was():
     """Every patched attribute is the same object again, also after an exception."""
     before, cudnn = everything(), torch._C._get_cudnn_enabled()
-    with pytest.raises(ZeroDivisionError), ScriptedDevice():
-        torch.ones(1, device="cuda").cpu()
-        assert {"Stream", "Event", "CUDAGraph", "to", "tensor", "host_ns"} <= changes(
-            before, everything()
-        )
-        raise ZeroDivisionError
+
+    def use():
+        with ScriptedDevice():
+            torch.ones(1, device="cuda").cpu()
+            assert {"Stream", "Event", "CUDAGraph", "to", "tensor", "host_ns"} <= changes(
+                before, everything()
+            )
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use()
     assert (set(), cudnn) == (changes(before, everything()), torch._C._get_cudnn_enabled())
     assert not torch.cuda.is_initialized()
 
@@ -148,6 +153,28 @@ def test_a_tensor_outlives_its_device():
         model(x)
     del model, x
     gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
+def test_a_compiled_model_runs_uncompiled():
+    """It gives its results as it was written, and is compiled when the block is left."""
+    compiled_graphs = []
+
+    def backend(graph, inputs):
+        compiled_graphs.append(graph)
+        return graph
+
+    model = torch.nn.Linear(4, 2).eval()
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        expected = model(x)
+        compiled = torch.compile(model, backend=backend, fullgraph=True)
+        with ScriptedDevice():
+            assert torch.equal(expected, compiled.cuda()(x.cuda()).cpu())
+            assert ("OptimizedModule", 0) == (type(compiled).__name__, len(compiled_graphs))
+            compiled.cpu()
+        assert torch.equal(expected, compiled(x))
+    assert 1 == len(compiled_graphs)
 
 
 def test_a_backward_pass_is_refused():

@@ -287,6 +287,6 @@ def test_a_graph_is_not_captured_on_the_default_stream(device):
         torch.cuda.CUDAGraph().capture_begin()
     with (
         torch.cuda.stream(torch.cuda.Stream()),
-        pytest.raises(RuntimeError, match="Unknown capture error mode.*got none"),
+        pytest.raises(RuntimeError, match=r"Unknown capture error mode.*got none"),
     ):
         torch.cuda.CUDAGraph().capture_begin(capture_error_mode="none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import uuid
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from warpspan.probes import clock as probe_clock
 from warpspan.testing.allocator import Allocation
@@ -24,6 +26,10 @@ from warpspan.testing.streams import stream_patches
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+# Those whose tensors may still live.
+_machines: weakref.WeakSet[Machine] = weakref.WeakSet()
 
 
 class DeviceProperties(NamedTuple):
@@ -56,13 +62,9 @@ def _uncompiled() -> AbstractContextManager[Any]:
 
 def _common_operators_only(stack: ExitStack) -> None:
     """Have torch choose operators that all devices have, not those of cuDNN and fused attention."""
-    C = torch._C  # noqa: N806 - as it is called
-    for feature in ("cudnn_enabled", "sdp_use_flash", "sdp_use_mem_efficient", "sdp_use_cudnn"):
-        choose = getattr(C, f"_set_{feature}", None)
-        if choose is not None:
-            read = getattr(C, f"_get_{feature}")
-            stack.callback(choose, read())
-            choose(False)
+    stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    stack.callback(torch._C._set_cudnn_enabled, torch._C._get_cudnn_enabled())
+    torch._C._set_cudnn_enabled(False)
 
 
 class ScriptedDevice(Costs):
@@ -71,8 +73,8 @@ class ScriptedDevice(Costs):
     Unchanged code runs on it: `model.to("cuda")`, `torch.zeros(3, device="cuda")`, streams, events,
     graphs, `torch.cuda.memory_stats()`. Results are those of the CPU, and memory is counted as the
     caching allocator counts it. Time is scripted: nothing takes any until `op_time_s` and the copy
-    rates are set or `launch` is called, and the host's time, warpspan's included, passes only when
-    `clock.advance` is called or somebody waits for the device.
+    rates (see `Costs`) are set or `launch` is called, and the host's time, warpspan's included,
+    passes only when `clock.advance` is called or somebody waits for the device.
 
     Enter it before warpspan is instrumented. Not modelled: what happens inside one operator (its
     workspace, fragmentation), operators that only CUDA has, and backward passes. Compiled models
@@ -111,6 +113,7 @@ class ScriptedDevice(Costs):
             raise ValueError(f"ScriptedDevice: {count} devices and {len(uuids)} UUIDs were given")
         self.clock = clock or ScriptedClock()
         self._machine = Machine(count, total_memory, self.clock, self)
+        _machines.add(self._machine)
         self._properties = [
             DeviceProperties(name, total_memory, uuid.UUID(text.removeprefix("GPU-")))
             for text in uuids
@@ -188,7 +191,7 @@ class ScriptedDevice(Costs):
             activate(self._machine)
             stack.callback(activate, None)
             for owner, name, replacement in self._patches():
-                # A build without CUDA lacks some; of an older version's lacks it needs none.
+                # A build without CUDA lacks some. Others are those of a newer version of torch.
                 missing = name.startswith(("_cuda", "_get_device_properties"))
                 if missing or hasattr(owner, name):
                     stack.enter_context(mock.patch.object(owner, name, replacement, create=missing))
@@ -213,8 +216,10 @@ class ScriptedDevice(Costs):
 
         def restore() -> None:
             # Autograd ends the process when it meets a tensor of ours and no driver: as long as
-            # there is one, they get an error from us instead.
-            if has_gpu or not self._machine.blocks or not (gc.collect(), self._machine.blocks)[1]:
+            # there is one, the guard stays off, and using it is an error of ours instead.
+            if not has_gpu and any(machine.blocks for machine in _machines):
+                gc.collect()
+            if has_gpu or not any(machine.blocks for machine in _machines):
                 switch.on()
 
         stack.callback(restore)

@@ -120,7 +120,9 @@ class Machine:
         self.lock = threading.RLock()
         #: Device memory by the host storage that holds its values.
         self.blocks: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
-        self._pinned: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._pinned: weakref.WeakValueDictionary[int, torch.UntypedStorage] = (
+            weakref.WeakValueDictionary()
+        )
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._selection = _Selection()
         self._stream_ids = itertools.count(1)
@@ -161,13 +163,12 @@ class Machine:
     def pin(self, tensor: torch.Tensor) -> None:
         """Call the memory of a host tensor pinned, as long as it lives."""
         storage = tensor.untyped_storage()
-        self._pinned[storage._cdata] = weakref.ref(storage)
+        self._pinned[storage._cdata] = storage
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Whether the memory of a host tensor is pinned."""
         storage = tensor.untyped_storage()
-        pinned = self._pinned.get(storage._cdata)
-        return pinned is not None and pinned() is storage
+        return self._pinned.get(storage._cdata) is storage
 
     def new_stream(self) -> int:
         """The id of a stream nobody has."""

@@ -251,7 +251,6 @@ def stream_patches(machine: Machine) -> list[Patch]:
 
     patches: list[Patch] = [
         (cuda, "_initialized", False),
-        (cuda, "_lazy_init", lazy_init),
         (cuda, "_cached_device_count", machine.count),
         (cuda, "_exchange_device", exchange_device),
         (cuda, "_maybe_exchange_device", maybe_exchange_device),
@@ -284,6 +283,7 @@ def stream_patches(machine: Machine) -> list[Patch]:
         ),
         (C, "_accelerator_setStream", lambda s: machine.select(s.device_index, s.stream_id)),
     ]
+    patches += [(owner, "_lazy_init", lazy_init) for owner in (cuda, cuda.memory, cuda.random)]
     for owner in (cuda, cuda.streams):
         patches += [(owner, "Stream", ScriptedStream), (owner, "Event", ScriptedEvent)]
     patches += [(owner, "CUDAGraph", ScriptedGraph) for owner in (cuda, cuda.graphs)]

@@ -1,0 +1,86 @@
+# make help: what there is. Every environment is made from the one requirements.lock.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+PYTHON :=
+VENV := $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
+BIN := $(VENV)/bin
+PYTEST_ARGS :=
+UV := $(or $(shell command -v uv),$(BIN)/uv)
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=…  another Python (path or version)   PYTEST_ARGS=…  more arguments for pytest"
+
+.PHONY: demo
+demo: $(VENV)/.ready ## A real service under load, its inferences as spans, and their table
+	@$(BIN)/python scripts/demo.py
+
+.PHONY: test
+test: $(VENV)/.ready ## The environment and all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint test ## What CI runs: format, lint, types, import contract, names, tests
+
+.PHONY: lint
+lint: $(VENV)/.ready ## The checks that need no test run
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .cache/import-linter
+	$(BIN)/python scripts/signals.py --check
+
+.PHONY: format
+format: $(VENV)/.ready ## Format the sources and repair what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: test-oldest
+test-oldest: ## The tests on the oldest supported pair, Python 3.10 and torch 2.4
+	@$(call test-on,3.10)
+
+.PHONY: test-newest-python
+test-newest-python: ## The tests on Python 3.13
+	@$(call test-on,3.13)
+
+# Without that Python: skipped with its reason, and in CI an error.
+test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
+	    $(MAKE) --no-print-directory test PYTHON=$(1); \
+	  elif [ "$$CI" = true ]; then exit 1; \
+	  else echo "Skipped the tests on Python $(1)." >&2; fi
+
+.PHONY: bench
+bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
+	$(BIN)/warpspan bench overhead
+
+.PHONY: gpu-check
+gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-check.json
+	@PYTHONPATH=src:.cache/gpu-packages $(or $(PYTHON),$(BIN)/python) scripts/gpu_check.py
+
+.PHONY: gpu-packages
+gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
+	$(UV) pip install --quiet --target .cache/gpu-packages --constraint requirements.lock \
+	  $(if $(PYTHON),--python-version $(PYTHON)) '.[cli]' pytest hypothesis pyyaml
+
+.PHONY: signals
+signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml
+	$(BIN)/python scripts/signals.py
+
+.PHONY: lock
+lock: $(UV) ## Resolve requirements.lock again (all to the newest: LOCK_ARGS=--upgrade)
+	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --quiet \
+	  --python-version 3.10 --no-python-downloads --no-header $(LOCK_ARGS) \
+	  --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove environments, caches and what runs have written
+	rm -rf .venv* .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis dist build \
+	  warpspan-*.jsonl gpu-check.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/uv: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml scripts/environment.sh
+	@sh scripts/environment.sh $(VENV) "$(PYTHON)"
+	@touch $@

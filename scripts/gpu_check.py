@@ -1,0 +1,219 @@
+"""The proof on a GPU: the tests marked `gpu` and the measurements, into one JSON file.
+
+Uses the torch of the Python that runs it, from 2.4 on, and nothing of requirements.lock:
+
+    make gpu-check PYTHON=python3
+
+What the tests record by pytest's `record_property` is in the file too. Exit code 1: a test or a
+measurement failed; 2: it can't run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = ("torch", "pytest", "hypothesis", "opentelemetry.sdk", "wrapt", "typer", "rich")
+VERSIONS = ("torch", "triton", "opentelemetry-sdk", "wrapt", "numpy")
+BENCHMARK = "import sys; sys.argv[0] = 'warpspan'; from warpspan.cli import main; main()"
+
+
+def missing() -> list[str]:
+    """Modules that this Python lacks."""
+
+    def there(name: str) -> bool:
+        try:
+            return importlib.util.find_spec(name) is not None
+        except ModuleNotFoundError:
+            return False
+
+    return [name for name in NEEDED if not there(name)]
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def output(*command: str) -> str | None:
+    """What a command prints, None where it can't."""
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Hardware and versions, without which no figure means anything."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "versions": {package: version(package) for package in VERSIONS},
+        "cuda": torch.version.cuda,
+        "hip": torch.version.hip,
+        "commit": output("git", "rev-parse", "HEAD"),
+        "changed": bool(output("git", "status", "--porcelain", "--untracked-files=no")),
+    }
+    if device == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        facts["device"] = {
+            "name": card.name,
+            "capability": [card.major, card.minor],
+            "memory_bytes": card.total_memory,
+            "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        }
+    return facts
+
+
+def run_tests() -> dict[str, Any]:
+    """The tests marked `gpu`: the outcome, seconds and recorded properties of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        code = subprocess.run(
+            [sys.executable, "-m", "pytest", "-m", "gpu", f"--junitxml={report}", "-q"], cwd=ROOT
+        ).returncode
+        cases = ET.parse(report).iter("testcase") if report.exists() else iter(())
+        tests = [
+            {
+                "test": f"{case.get('classname')}.{case.get('name')}",
+                "outcome": next(
+                    (tag for tag in ("failure", "error", "skipped") if case.find(tag) is not None),
+                    "passed",
+                ),
+                "seconds": float(case.get("time", 0)),
+                "properties": {
+                    item.get("name"): item.get("value") for item in case.iter("property")
+                },
+            }
+            for case in cases
+        ]
+    return {"exit_code": code, "tests": tests}
+
+
+def throughput(device: str, layers: int = 12, rounds: int = 20, calls: int = 50) -> dict[str, Any]:
+    """A BERT-base-shaped encoder at batch 1, with and without, in interleaved rounds."""
+    import torch
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    import warpspan
+
+    layer = torch.nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, layers, enable_nested_tensor=False).eval()
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    model = model.to(device, dtype)
+    tokens = torch.randn(1, 128, 768, device=device, dtype=dtype)
+    exporter = InMemorySpanExporter()
+    tracer_provider = TracerProvider()
+    tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
+    meter_provider = MeterProvider([InMemoryMetricReader()])
+    instrumentor = warpspan.WarpspanInstrumentor()
+
+    def seconds_a_call() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            model(tokens)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / calls
+
+    without: list[float] = []
+    recorded: list[float] = []
+    with torch.inference_mode():
+        seconds_a_call()
+        for _ in range(rounds):
+            without.append(seconds_a_call())
+            instrumentor.instrument(tracer_provider=tracer_provider, meter_provider=meter_provider)
+            seconds_a_call()  # the first calls look at the model
+            recorded.append(seconds_a_call())
+            warpspan.flush()
+            instrumentor.uninstrument()
+    tracer_provider.force_flush()
+    spans = len(exporter.get_finished_spans())
+    tracer_provider.shutdown()
+    meter_provider.shutdown()
+    return {
+        "model": f"TransformerEncoder, {layers} layers of 768, batch 1, 128 tokens, {dtype}",
+        "without_s": statistics.median(without),
+        "recorded_s": statistics.median(recorded),
+        "ratio": statistics.median(b / a for a, b in zip(without, recorded, strict=True)),
+        "spans": spans,
+        "calls": 2 * rounds * calls,
+    }
+
+
+def overhead() -> dict[str, Any]:
+    """What `warpspan bench overhead` says on this machine's processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "overhead.json"
+        command = [sys.executable, "-c", BENCHMARK, "bench", "overhead", "--json", str(file)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def main() -> int:
+    """Run everything, write the file, and say in one line how it went."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=ROOT / "gpu-check.json")
+    parser.add_argument("--device", default="cuda", help="cpu tries the script without a GPU")
+    options = parser.parse_args()
+    if lacking := missing():
+        print(
+            f"gpu-check: {sys.executable} lacks {', '.join(lacking)}. All but torch come from "
+            f"`make gpu-packages PYTHON={platform.python_version()}`, which needs a network; "
+            "carry .cache/gpu-packages here.",
+            file=sys.stderr,
+        )
+        return 2
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print(
+            f"gpu-check: torch {torch.__version__} sees no CUDA or ROCm device here.",
+            file=sys.stderr,
+        )
+        return 2
+    result: dict[str, Any] = {"machine": machine(options.device)}
+    result["tests"] = run_tests() if options.device == "cuda" else None
+    for name, measure in (
+        ("throughput", lambda: throughput(options.device)),
+        ("overhead", overhead),
+    ):
+        print(f"gpu-check: measuring {name}", file=sys.stderr)
+        try:
+            result[name] = measure()
+        except Exception as error:
+            result[name] = {"error": f"{type(error).__name__}: {error}"}
+    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    failed = [name for name in ("throughput", "overhead") if "error" in result[name]]
+    if result["tests"] and result["tests"]["exit_code"]:
+        failed.append("tests")
+    print(f"gpu-check: {'failed: ' + ', '.join(failed) if failed else 'passed'}; {options.output}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""What every test may use: an instrumented torch, its telemetry in memory, and whole values."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.trace import SpanKind, StatusCode
+
+import warpspan
+from warpspan import guard
+from warpspan.testing import InMemoryTelemetry
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "tests" / "survival" / "programs"
+
+#: Stands for a value that was measured: present and not negative, its size is not the test's.
+MEASURED = "measured"
+_MEASURED = {
+    "pytorch.device.idle.time",
+    "pytorch.host.cpu.time",
+    "pytorch.host.memory.rss",
+    "pytorch.step.first.time",
+    "pytorch.step.time",
+}
+
+
+class Telemetry(InMemoryTelemetry):
+    """Spans and metrics in memory, for tests that instrument by themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.tracer = self.tracer_provider.get_tracer("host")
+
+    def instrument(self, **options):
+        """Instrument with these providers, or with others and options."""
+        providers = {
+            "tracer_provider": self.tracer_provider,
+            "meter_provider": self.meter_provider,
+        }
+        warpspan.WarpspanInstrumentor().instrument(**{**providers, **options})
+
+    def uninstrument(self):
+        """Take everything back, if there is anything."""
+        if warpspan.WarpspanInstrumentor().is_instrumented_by_opentelemetry:
+            warpspan.WarpspanInstrumentor().uninstrument()
+
+    def inferences(self):
+        """The spans of warpspan that ended so far, whole, in the order of their starts."""
+        spans = self.spans()
+        names = {span.context.span_id: span.name for span in spans}
+        return [_whole(span, names) for span in spans if span.instrumentation_scope.name != "host"]
+
+    def points(self, name):
+        """The data points of a metric, by the values of their attributes; {} where it has none."""
+        return {
+            tuple(point.attributes.values()): point for point in self.metrics().get(name, ())
+        }
+
+
+def _whole(span, names):
+    """A span as a value. Its parent is named, `MEASURED` stands for what was measured."""
+    attributes = dict(span.attributes)
+    for name in _MEASURED & attributes.keys():
+        assert attributes[name] >= 0
+        attributes[name] = MEASURED
+    assert span.start_time <= span.end_time
+    return {
+        "name": span.name,
+        "kind": span.kind,
+        "parent": names.get(span.parent.span_id, "remote") if span.parent else None,
+        "attributes": attributes,
+        "status": (span.status.status_code, span.status.description),
+        "events": list(span.events),
+        "links": list(span.links),
+    }
+
+
+def _expected(
+    model,
+    shape=None,
+    *,
+    operation="forward",
+    name=None,
+    parent=None,
+    first=False,
+    error=None,
+    dtype="float32",
+    steps=None,
+    **attributes,
+):
+    """The whole span of an inference on the CPU.
+
+    Args:
+        model: the module whose facts it has, or None.
+        shape: shape of the input.
+        operation: what ran.
+        name: of the model, by default its class.
+        parent: name of the parent span.
+        first: nothing ran on the device before.
+        error: class of the exception that left it.
+        dtype: of the parameters.
+        steps: how many it has.
+        attributes: others that differ, `_` for `.`; None takes one away.
+    """
+    name = name or (type(model).__name__ if model is not None else None)
+    parameters = list(model.parameters()) if model is not None else []
+    values = {
+        "pytorch.operation.name": operation,
+        "pytorch.model.name": name,
+        "pytorch.device.type": "cpu",
+        "pytorch.model.compiled": False if model is not None else None,
+        "pytorch.input.batch.size": shape[0] if shape is not None and len(shape) > 1 else None,
+        "pytorch.input.shape": tuple(shape) if shape is not None else None,
+        "pytorch.host.cpu.time": MEASURED,
+        "pytorch.host.memory.rss": MEASURED,
+        "pytorch.device.idle.time": None if first else MEASURED,
+        "pytorch.inference.concurrency": 1,
+        "error.type": error,
+    }
+    if parameters:
+        values |= {
+            "pytorch.model.parameter.count": sum(p.numel() for p in parameters),
+            "pytorch.model.parameter.size": sum(p.numel() * p.element_size() for p in parameters),
+            "pytorch.model.dtype": dtype,
+            "pytorch.model.device.count": 1,
+        }
+    if steps:
+        values |= {
+            "pytorch.step.count": steps,
+            "pytorch.step.first.time": MEASURED,
+            "pytorch.step.time": MEASURED,
+        }
+    values |= {key.replace("_", "."): value for key, value in attributes.items()}
+    return {
+        "name": f"{operation} {name}" if name else operation,
+        "kind": SpanKind.INTERNAL,
+        "parent": parent,
+        "attributes": {key: value for key, value in values.items() if value is not None},
+        "status": (StatusCode.ERROR if error else StatusCode.UNSET, None),
+        "events": [],
+        "links": [],
+    }
+
+
+@pytest.fixture
+def expected():
+    """Makes the whole span of an inference, to compare `telemetry.inferences()` with."""
+    return _expected
+
+
+@pytest.fixture
+def uninstrumented():
+    """Telemetry that the test instruments itself. Everything is as it was when the test is over."""
+    import torch
+
+    original = torch.nn.Module.__call__
+    context = otel_context.get_current()
+    guard.forget()
+    telemetry = Telemetry()
+    yield telemetry
+    faults = dict(guard.faults)
+    telemetry.uninstrument()
+    assert {} == faults
+    assert torch.nn.Module.__call__ is original
+    assert context == otel_context.get_current()
+
+
+@pytest.fixture
+def telemetry(uninstrumented):
+    """Instrumented torch and its telemetry, which must not hold a fault or an open inference."""
+    uninstrumented.instrument()
+    yield uninstrumented
+    assert {0} >= {
+        point.value for point in uninstrumented.points("pytorch.inference.active").values()
+    }
+
+
+@pytest.fixture(scope="session")
+def program():
+    """Runs a program of tests/survival/programs in a process of its own."""
+
+    def run(name, *arguments, launcher=(), code=0, timeout_s=120, **environment):
+        environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("OTEL_")},
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        }
+        done = subprocess.run(
+            [*launcher, sys.executable, str(PROGRAMS / name), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=environ,
+        )
+        assert code == done.returncode, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def exported(tmp_path):
+    """A file for a program's spans, and what is in it: (name, parent's name, process) of each."""
+    file = tmp_path / "spans.jsonl"
+
+    def read():
+        spans = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        names = {span["id"]: span["name"] for span in spans}
+        return [(span["name"], names.get(span["parent"]), span["process"]) for span in spans]
+
+    read.file = file
+    return read

