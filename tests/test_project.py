@@ -19,8 +19,15 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
-# The configuration; the command that makes a child's environment; an exporter's own setting.
-READ_THE_ENVIRONMENT = {"config.py", "cli/run.py", "export/file.py"}
+# The configuration; the command that makes a child's environment; the exporters' own settings.
+READ_THE_ENVIRONMENT = {
+    "config.py",
+    "cli/run.py",
+    "export/distro.py",
+    "export/file.py",
+    "export/helper.py",
+    "export/otlp.py",
+}
 
 
 @pytest.fixture(scope="module")

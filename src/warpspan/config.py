@@ -28,6 +28,7 @@ class Settings:
         memory: read the caching allocator's counters around each inference.
         queue_size: inferences that may wait for their device time and export.
         flush_timeout_s: seconds that the end of the process may wait for them.
+        gc_freeze: take what lives once a model is warm out of garbage collection.
     """
 
     training: bool = False
@@ -36,6 +37,7 @@ class Settings:
     memory: bool = True
     queue_size: int = 4096
     flush_timeout_s: float = 5.0
+    gc_freeze: bool = False
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Configuration:
     memory: bool | None = None
     queue_size: int | None = None
     flush_timeout_s: float | None = None
+    gc_freeze: bool | None = None
 
 
 def _flag(value: Any) -> bool:
@@ -96,6 +99,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         _seconds,
         "seconds from 0 to 3600",
     ),
+    "gc_freeze": (variables.OTEL_PYTHON_WARPSPAN_GC_FREEZE, _flag, "true or false"),
 }
 
 

@@ -29,7 +29,8 @@ class Instrumentation:
     ) -> None:
         self._telemetry = Telemetry(__version__, tracer_provider, meter_provider)
         self.tracker: Tracker | None = Tracker(settings, self._telemetry)
-        self._telemetry.observe(self.tracker.devices, self.tracker.completion.dropped)
+        completion = self.tracker.completion
+        self._telemetry.observe(self.tracker.devices, completion)
         self._patches = Patches()
         self._switch = module_call.patch(self._patches, self.tracker)
         cuda_graph.patch(self._patches)

@@ -50,6 +50,8 @@ class Timing(NamedTuple):
     queue_time_s: float | None = None
     idle_time_s: float | None = None
     concurrency: int | None = None
+    gc_time_s: float | None = None
+    gc_count: int | None = None
 
 
 class Memory(NamedTuple):
@@ -105,6 +107,8 @@ _TIMING = (
     signals.PYTORCH_DEVICE_QUEUE_TIME,
     signals.PYTORCH_DEVICE_IDLE_TIME,
     signals.PYTORCH_INFERENCE_CONCURRENCY,
+    signals.PYTORCH_HOST_GC_TIME,
+    signals.PYTORCH_HOST_GC_COUNT,
 )
 _MEMORY = (
     signals.PYTORCH_MEMORY_ALLOCATED_START,

@@ -240,7 +240,7 @@ def test_the_helper_has_no_secrets_on_its_command_line_and_no_torch(
     receiver, channel, exporter, monkeypatch
 ):
     """Headers reach it by its environment; its address space has no torch."""
-    channel.environ["OTEL_EXPORTER_OTLP_HEADERS"] = "authorization=secret"
+    channel.variables["OTEL_EXPORTER_OTLP_HEADERS"] = "authorization=secret"
     exporter.export(spans("a"))
     directory = Path("/proc") / str(channel.helper_pid)
     assert "secret" == receiver.headers[0]["authorization"]
@@ -250,7 +250,7 @@ def test_the_helper_has_no_secrets_on_its_command_line_and_no_torch(
 
 def test_gzip_and_the_other_variables_are_the_official_exporters(receiver, channel, exporter):
     """For example compression."""
-    channel.environ["OTEL_EXPORTER_OTLP_COMPRESSION"] = "gzip"
+    channel.variables["OTEL_EXPORTER_OTLP_COMPRESSION"] = "gzip"
     exporter.export(spans("a"))
     assert ("gzip", ["a"]) == (receiver.headers[0]["content-encoding"], receiver.span_names())
 

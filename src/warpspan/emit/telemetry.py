@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry import metrics, trace
 
 from warpspan import guard
-from warpspan.emit.metrics import Metrics
+from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
 from warpspan.records import DeviceState, Inference
 
@@ -36,10 +36,12 @@ class Telemetry:
         self.leave = self._spans.leave
 
     def observe(
-        self, devices: Callable[[], Iterable[DeviceState]], dropped: Mapping[str, int]
+        self,
+        devices: Callable[[], Iterable[DeviceState]],
+        finisher: Finisher,
     ) -> None:
         """Create the metrics, those that are asked for included."""
-        self._metrics = Metrics(self._meter, devices, dropped)
+        self._metrics = Metrics(self._meter, devices, finisher)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""

@@ -15,11 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from warpspan.export import wire
+from warpspan.export.forks import call_after_fork
 from warpspan.export.spawn import refusal, spawn
 
 _logger = logging.getLogger("warpspan")
@@ -62,14 +62,14 @@ class Channel:
     """Sends batches to a helper that it starts, restarts and ends.
 
     Args:
-        environ: the helper's environment, where the official exporters find their settings.
+        variables: the helper's environment, where the official exporters find their settings.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+        self, variables: Mapping[str, str], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.environ = dict(environ)
+        self.variables = dict(variables)
         self._clock = clock
         self._longest_ns = 0
         #: Whether its last exporter was shut down.
@@ -78,7 +78,7 @@ class Channel:
         #: Items that were lost, by signal and reason.
         self.dropped: Counter[tuple[str, str]] = Counter()
         self._reset()
-        _after_fork(weakref.WeakMethod(self._reset_in_child))
+        call_after_fork(self._reset_in_child)
 
     def _reset(self) -> None:
         # Re-entrant: a signal handler may shut down what its own thread is in the middle of.
@@ -296,7 +296,7 @@ class Channel:
                 "linger_s": LINGER_S,
                 "signals": [wire.SIGNALS[kind] for kind in sorted(self._users)],
             }
-            self._process = spawn(theirs, self.environ)
+            self._process = spawn(theirs, self.variables)
         except (OSError, RuntimeError, ValueError) as error:
             ours.close()
             self._failed(f"{type(error).__name__}: {error}")
@@ -397,12 +397,3 @@ class Channel:
             process.returncode = 0  # not our child
         self.dropped.clear()
         self._reset()
-
-
-def _after_fork(reset: weakref.WeakMethod[Callable[[], None]]) -> None:
-    def in_child() -> None:
-        if (found := reset()) is not None:
-            found()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=in_child)

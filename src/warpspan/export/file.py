@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import io
 import os
-import weakref
-from collections.abc import Callable
 from typing import IO, Any, cast
 
 from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
 
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_FILE
+from warpspan.export.forks import call_after_fork
 
 
 class LineAppender(io.TextIOBase):
@@ -45,24 +44,12 @@ def _open() -> IO[str]:
     return cast("IO[str]", LineAppender(path))
 
 
-def _call_after_fork(method: Callable[[], None]) -> None:
-    """Call a bound method in forked children for as long as its object lives."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if found := reference():
-            found()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=call)
-
-
 class WarpspanFileSpanExporter(FileSpanExporter):
     """Spans, one batch a line."""
 
     def __init__(self) -> None:
         self._begin()
-        _call_after_fork(self._begin)
+        call_after_fork(self._begin)
 
     def _begin(self) -> None:
         # Again in a forked child: another thread of the parent may have held the exporter's lock.
@@ -79,7 +66,7 @@ class WarpspanFileMetricExporter(FileMetricExporter):
     def __init__(self, **options: Any) -> None:
         self._options = options
         self._begin()
-        _call_after_fork(self._begin)
+        call_after_fork(self._begin)
 
     def _begin(self) -> None:
         super().__init__(stream=_open(), **self._options)

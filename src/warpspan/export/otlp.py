@@ -45,7 +45,7 @@ def shared_channel() -> Channel:
         if (
             _channel is None
             or _channel.closed
-            or _settings(_channel.environ) != _settings(os.environ)
+            or _settings(_channel.variables) != _settings(os.environ)
         ):
             _channel = Channel(os.environ)
         return _channel

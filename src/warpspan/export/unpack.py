@@ -37,7 +37,6 @@ from opentelemetry.trace import (
 
 from warpspan.export import wire
 
-
 T = TypeVar("T")
 
 
