@@ -53,6 +53,7 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
 	$(BIN)/warpspan bench overhead
+	$(BIN)/warpspan bench stalls
 
 .PHONY: gpu-check
 gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-check.json
