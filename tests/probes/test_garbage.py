@@ -54,6 +54,10 @@ def test_nothing_is_claimed_where_nobody_counted():
     assert (None, None) == garbage.between(garbage.state, garbage.state)
     before = list(gc.callbacks)
     garbage.watch()
+    began = garbage.state
+    garbage.unwatch()
+    garbage.watch()
+    assert (None, None) == garbage.between(began, garbage.state)
     garbage.watch()
     assert len(before) + 1 == len(gc.callbacks)
     garbage.unwatch()

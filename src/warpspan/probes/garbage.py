@@ -6,11 +6,14 @@ import gc
 import time
 import weakref
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TypeAlias
 
-#: Collections so far and the nanoseconds they took; None while nobody counts. A tuple that is
-#: replaced, so that an inference pays for one name at its begin and one at its end.
-state: tuple[int, int] | None = None
+State: TypeAlias = tuple[int, int, int]
+
+#: Collections so far, the nanoseconds they took, and when the counting began; None while nobody
+#: counts. A tuple that is replaced, so that an inference pays for reading one name at its begin
+#: and one at its end.
+state: State | None = None
 _began_ns = 0
 
 # A model is warm once its lazy state exists: compiled code, workspaces, caches of the allocator.
@@ -21,7 +24,7 @@ def watch() -> None:
     """Count collections from now on."""
     global state
     if state is None and hasattr(gc, "callbacks"):
-        state = (0, 0)
+        state = (0, 0, time.perf_counter_ns())
         gc.callbacks.append(_collecting)
 
 
@@ -33,11 +36,9 @@ def unwatch() -> None:
         gc.callbacks.remove(_collecting)
 
 
-def between(
-    began: tuple[int, int] | None, ended: tuple[int, int] | None
-) -> tuple[float | None, int | None]:
-    """Seconds that collections took, and how many there were; None where nobody counted."""
-    if began is None or ended is None:
+def between(began: State | None, ended: State | None) -> tuple[float | None, int | None]:
+    """Seconds that collections took, and how many there were; None where not all were counted."""
+    if began is None or ended is None or began[2] != ended[2]:
         return None, None
     return (ended[1] - began[1]) / 1e9, ended[0] - began[0]
 
@@ -47,7 +48,7 @@ def _collecting(phase: str, _: dict[str, int]) -> None:
     if phase == "start":
         _began_ns = time.perf_counter_ns()
     elif state is not None:
-        state = (state[0] + 1, state[1] + time.perf_counter_ns() - _began_ns)
+        state = (state[0] + 1, state[1] + time.perf_counter_ns() - _began_ns, state[2])
 
 
 class Freezer:
