@@ -66,7 +66,11 @@ def receiver(monkeypatch):
 
 
 def start(body, *command, before="", **options):
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONWARNINGS": "ignore:This process:DeprecationWarning",  # forks beside threads
+    }
     return subprocess.Popen(
         [*command, sys.executable, "-c", before + PROGRAM + body],
         env=environ,

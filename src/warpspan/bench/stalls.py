@@ -20,6 +20,7 @@ _SEGMENT_S = 3.0
 _NAMES = ("launch-bound", "8 threads", "asyncio")
 BASELINE = "no telemetry"
 
+_NONE = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
 _SDK = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_METRICS_EXPORTER": "otlp"}
 _OURS = {"OTEL_TRACES_EXPORTER": "warpspan_otlp", "OTEL_METRICS_EXPORTER": "warpspan_otlp"}
 _HTTP = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
@@ -28,6 +29,7 @@ _FREEZE = {"OTEL_PYTHON_WARPSPAN_GC_FREEZE": "true"}
 #: The environment of each variant, None for no telemetry.
 VARIANTS: dict[str, dict[str, str] | None] = {
     BASELINE: None,
+    "not exported": _NONE,
     "SDK, OTLP/HTTP": _SDK | _HTTP,
     "SDK, OTLP/gRPC": _SDK | _GRPC,
     "SDK, OTLP/HTTP, freeze": _SDK | _HTTP | _FREEZE,
@@ -133,7 +135,7 @@ def run(seconds: float = _SECONDS, endpoint: str | None = None) -> list[Row]:
                 orders.send((service, _SEGMENT_S))
                 segment = orders.recv()
                 found.setdefault((service, name), []).append(segment)
-                if name != BASELINE and endpoint is None:
+                if VARIANTS[name] not in (None, _NONE) and endpoint is None:
                     missing = len(segment.latencies_ns) - count()
                     lost[service, name] = lost.get((service, name), 0) + missing
     for orders, process in (*running.values(), (sink, sink_process)):

@@ -11,7 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from warpspan.bench.stalls import Row
 
-_WIDTH = 120
+_WIDTH = 132
 
 
 def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
@@ -23,11 +23,11 @@ def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
     console.print(described, highlight=False, soft_wrap=True)
     for service in dict.fromkeys(row.service for row in rows):
         table = Table(title=f"{service}: latency of an inference, µs", title_justify="left")
-        for name in ("variant", "inferences"):
-            table.add_column(name, justify="left" if name == "variant" else "right")
+        table.add_column("variant", no_wrap=True)
+        table.add_column("inferences", justify="right")
         for name in ("p50", "p99", "p99.9", "max", "max added"):
             table.add_column(name, justify="right")
-        for name in ("CPU µs", "helper µs", "MiB", "helper MiB", "lost"):
+        for name in ("CPU", "helper CPU", "MiB", "helper MiB", "lost"):
             table.add_column(name, justify="right")
         for row in rows:
             if row.service == service:
@@ -35,7 +35,7 @@ def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
                 table.add_row(row.variant, f"{row.inferences:,}", *(f"{x:,.0f}" for x in figures))
         console.print(table)
     console.print(
-        "CPU µs: processor time of the process, an inference; helper µs: of the export helper.",
+        "CPU: processor time of the process, µs an inference; helper CPU: of the export helper.",
         highlight=False,
         soft_wrap=True,
     )

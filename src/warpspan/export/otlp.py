@@ -26,7 +26,7 @@ from warpspan.export.unpack import Unpacker
 
 # Between two slices, so that a caller in the middle of an inference gets the GIL: a write alone
 # gives it away for too short a time to be woken in.
-_PAUSE_S = 0.001
+_PAUSE_S = 0.002
 # How long a processor's thread waits for a helper that takes nothing.
 _SETTLE_S = 1.0
 # How long a flush waits for the helper: OTEL_BSP_EXPORT_TIMEOUT's default.
