@@ -65,7 +65,7 @@ def test_the_sink_counts_spans_of_both_protocols():
 @pytest.mark.parametrize("service", ["launch-bound", "8 threads", "asyncio"])
 def test_every_service_gives_latencies(service):
     """Of at least one inference each."""
-    latencies = Services().all[service](0.02)
+    latencies = Services().all[service](0.5)
     assert latencies
     assert min(latencies) > 0
 
