@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("torch", "pytest", "hypothesis", "opentelemetry.sdk", "wrapt", "typer", "rich")
 VERSIONS = ("torch", "triton", "opentelemetry-sdk", "wrapt", "numpy")
-BENCHMARK = "import sys; sys.argv[0] = 'warpspan'; from warpspan.cli import main; main()"
+COMMAND = "import sys; sys.argv[0] = 'warpspan'; from warpspan.cli import main; main()"
 
 
 def missing() -> list[str]:
@@ -165,11 +166,11 @@ def throughput(device: str, layers: int = 12, rounds: int = 20, calls: int = 50)
     }
 
 
-def overhead() -> dict[str, Any]:
-    """What `warpspan bench overhead` says on this machine's processor."""
+def benchmark(name: str) -> dict[str, Any]:
+    """What `warpspan bench NAME` says here: `overhead` of the processor, the others of the GPU."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "overhead.json"
-        command = [sys.executable, "-c", BENCHMARK, "bench", "overhead", "--json", str(file)]
+        file = Path(folder) / "result.json"
+        command = [sys.executable, "-c", COMMAND, "bench", name, "--json", str(file)]
         subprocess.run(command, cwd=ROOT, check=True)
         return json.loads(file.read_text(encoding="utf-8"))
 
@@ -198,17 +199,21 @@ def main() -> int:
         return 2
     result: dict[str, Any] = {"machine": machine(options.device)}
     result["tests"] = run_tests() if options.device == "cuda" else None
-    for name, measure in (
-        ("throughput", lambda: throughput(options.device)),
-        ("overhead", overhead),
-    ):
+    measurements: dict[str, Callable[[], dict[str, Any]]] = {
+        "throughput": lambda: throughput(options.device),
+        "overhead": lambda: benchmark("overhead"),
+    }
+    if options.device == "cuda":
+        measurements["fused"] = lambda: benchmark("fused")
+        measurements["model"] = lambda: benchmark("model")
+    for name, measure in measurements.items():
         print(f"gpu-check: measuring {name}", file=sys.stderr)
         try:
             result[name] = measure()
         except Exception as error:
             result[name] = {"error": f"{type(error).__name__}: {error}"}
     options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    failed = [name for name in ("throughput", "overhead") if "error" in result[name]]
+    failed = [name for name in measurements if "error" in result[name]]
     if result["tests"] and result["tests"]["exit_code"]:
         failed.append("tests")
     print(f"gpu-check: {'failed: ' + ', '.join(failed) if failed else 'passed'}; {options.output}")

@@ -90,6 +90,34 @@ def test_idle_time_is_the_gap_on_the_device(device, telemetry):
     assert [None, pytest.approx(0.250), pytest.approx(0.0)] == idle
 
 
+def test_work_that_still_runs_on_another_stream_leaves_no_gap(device, telemetry):
+    """The inference before ended on the host, not on the device."""
+    long, short = Kernels(device, 0.100), Kernels(device, 0.010)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        long()
+    device.clock.advance(0.020)
+    short()
+    device.clock.advance(0.020)
+    assert not warpspan.flush(0.0)  # the short one is done, the long one before it is not
+    records = telemetry.records()
+    assert [None, 0.0] == [record.timing.idle_time_s for record in records]
+    assert [0.1, 0.01] == [pytest.approx(record.timing.device_time_s) for record in records]
+
+
+def test_a_device_that_is_lost_does_not_cost_the_span(device, telemetry, monkeypatch):
+    """Its times are absent and the fault is counted."""
+    Kernels(device, 0.010)()
+
+    def lost(self, other):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda.Event, "elapsed_time", lost)
+    (record,) = telemetry.records()
+    assert None is record.timing.device_time_s
+    assert {"device events": 1} == dict(guard.faults)
+    guard.forget()
+
+
 def test_memory_of_one_inference(device, telemetry):
     """Before, after, exact peak and its increase, in bytes and as a share of the card."""
     model = Kernels(device)

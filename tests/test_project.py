@@ -19,9 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
-# The configuration; the command that makes a child's environment; the exporters' own settings.
+# The configuration; the command that makes a child's environment; the exporters' own settings;
+# Triton's own switches, which it reads when a kernel is defined.
 READ_THE_ENVIRONMENT = {
+    "bench/fused_cli.py",
     "config.py",
+    "bench/stalls_services.py",
     "cli/run.py",
     "export/distro.py",
     "export/file.py",

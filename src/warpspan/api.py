@@ -13,7 +13,7 @@ from warpspan.instrumentor import active_tracker
 if TYPE_CHECKING:
     import torch
 
-    from warpspan.window import Shade, Step, Window
+    from warpspan.window import Shade, Window
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +40,7 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
     ) -> None:
         self._operation = operation
         self._model = model
-        self._scopes: list[Shade | Step | Window | None] = []
+        self._scopes: list[Shade | Window | None] = []
 
     def __enter__(self) -> None:
         tracker = active_tracker()
@@ -54,11 +54,19 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        scope = self._scopes.pop()
+        scope = self._take()
         if scope is not None:
             if error is not None:
                 scope.fail(error)
             scope.close()
+
+    def _take(self) -> Shade | Window | None:
+        # Several threads and tasks may be inside the same object: each leaves its own.
+        for scope in reversed(self._scopes):
+            if scope is not None and scope.is_current:
+                self._scopes.remove(scope)
+                return scope
+        return self._scopes.pop()
 
     async def __aenter__(self) -> None:
         self.__enter__()

@@ -24,6 +24,8 @@ _SLICE_NS = 500_000
 _BEHIND_S = 0.001
 _PACE_S = 0.01
 _QUIET_ROUNDS = 100
+# Many times a slice: only an exporter that holds up the finisher takes longer.
+_FORK_WAIT_S = 1.0
 
 
 class Completion:
@@ -55,11 +57,25 @@ class Completion:
         self._finished = 0
         self._longest_ns = 0
         self._working = threading.Lock()
+        self._paused = False
         # Re-entrant: a signal handler may close a window while its thread starts the finisher.
         self._starting = threading.RLock()
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._asleep = True
         self._thread: threading.Thread | None = None
+
+    def pause(self) -> None:
+        """Wait until nothing is being finished, as before a fork.
+
+        Else a lock that the finisher has taken in the SDK may stay taken in the child for ever.
+        """
+        self._paused = self._working.acquire(timeout=_FORK_WAIT_S)
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        if self._paused:
+            self._paused = False
+            self._working.release()
 
     @property
     def full(self) -> bool:

@@ -6,6 +6,7 @@ The only reader of `os.environ` in the instrumentation.
 from __future__ import annotations
 
 import logging
+import operator
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -67,7 +68,7 @@ def _patterns(value: Any) -> tuple[str, ...]:
 
 
 def _size(value: Any) -> int:
-    size = int(value)
+    size = int(value) if isinstance(value, str) else operator.index(value)
     if not 16 <= size <= 1_000_000:
         raise ValueError(value)
     return size

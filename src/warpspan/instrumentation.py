@@ -32,14 +32,21 @@ class Instrumentation:
         completion = self.tracker.completion
         self._telemetry.observe(self.tracker.devices, completion)
         self._patches = Patches()
-        self._switch = module_call.patch(self._patches, self.tracker)
-        cuda_graph.patch(self._patches)
-        if settings.memory:
-            peak_memory.patch(self._patches, self._ledger)
+        self._switch: module_call.Switch | None = None
+        try:
+            self._switch = module_call.patch(self._patches, self.tracker)
+            cuda_graph.patch(self._patches)
+            if settings.memory:
+                peak_memory.patch(self._patches, self._ledger)
+        except BaseException:  # this torch lacks something: all or nothing
+            self.remove()
+            raise
 
     def remove(self) -> None:
         """Put torch back as it was, finish what is in flight and stop."""
-        tracker, self.tracker, self._switch.tracker = self.tracker, None, None
+        tracker, self.tracker = self.tracker, None
+        if self._switch is not None:
+            self._switch.tracker = None
         for name in self._patches.restore():
             _logger.info("%s stays, switched off: somebody else patched over it", name)
         if tracker is not None:

@@ -106,7 +106,7 @@ class Tracker:
         entry = self.registry.entry(module)
         return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
 
-    def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Scope:
+    def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
         try:
             entry: Entry | str | None = model if isinstance(model, str) else None
@@ -147,7 +147,9 @@ class Tracker:
         self.completion.stop()
         garbage.unwatch()
 
-    def _open(self, place: Place, name: str, attributes: dict[str, Any], *opened: Any) -> Scope:
+    def _open(
+        self, place: Place, name: str, attributes: dict[str, Any], *opened: Any
+    ) -> Shade | Window:
         if place.timeline is not None and place.timeline.capturing:
             return Shade()  # the graph's replay is the inference, its capture computes nothing
         completion = self.completion
@@ -212,14 +214,24 @@ class Tracker:
     def _survive_forks(self) -> None:
         tracker = weakref.ref(self)
 
+        def before() -> None:
+            if (found := tracker()) is not None:
+                found.completion.pause()
+
+        def in_parent() -> None:
+            if (found := tracker()) is not None:
+                found.completion.resume()
+
         def in_child() -> None:
             if (found := tracker()) is not None:
                 found._start_anew()
 
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=in_child)
+            os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
         # multiprocessing's forked children leave without running exit handlers.
         multiprocessing.util.register_after_fork(self, Tracker._flush_at_child_exit)
+        if multiprocessing.process.parent_process() is not None:  # torch was imported in a child
+            self._flush_at_child_exit()
 
     def _start_anew(self) -> None:
         disown(current.get(), lambda window: self.sink.leave(window.span))

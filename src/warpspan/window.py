@@ -50,6 +50,11 @@ class Shade:
         self.covers = True
         self._token = current.set(self)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the innermost scope of the caller."""
+        return current.get() is self
+
     def fail(self, error: BaseException) -> None:
         """Nothing to remember."""
 
@@ -144,6 +149,11 @@ class Window:
             except Exception as error:
                 guard.caught("device events", error)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the innermost scope of the caller."""
+        return current.get() is self
+
     def fail(self, error: BaseException) -> None:
         """Remember what left the inference: its class, never its message."""
         if isinstance(error, GeneratorExit):
@@ -152,7 +162,10 @@ class Window:
         name = kind.__qualname__
         self._error_type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
         if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
-            self._oom_requested = requested_bytes(str(error))
+            try:
+                self._oom_requested = requested_bytes(str(error))
+            except Exception:
+                pass  # a class of the host's whose text can't be made tells no size
 
     def close(self) -> None:
         """Take the closing readings, the device's first, and hand the window on. Never raises."""
@@ -204,9 +217,12 @@ class Window:
                 idle_s = host_idle_s(entrance, self._began_ns)
         elif device_done and self._events is not None and self._end_event is not None:
             overlapped = entrance is None or entrance[0] > 0
-            device_s, queue_s, idle_s = self.place.timeline.times(  # type: ignore[union-attr]
-                self._events, self._end_event, overlapped=overlapped
-            )
+            try:
+                device_s, queue_s, idle_s = self.place.timeline.times(  # type: ignore[union-attr]
+                    self._events, self._end_event, overlapped=overlapped
+                )
+            except Exception as error:  # a device that is lost must not cost the span
+                guard.caught("device events", error)
             if entrance is None:  # inside another inference there is no gap to speak of
                 idle_s = None
         return Inference(

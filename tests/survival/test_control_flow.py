@@ -178,9 +178,7 @@ def test_gathered_tasks_do_not_mix(telemetry, expected):
         "two": ("generate Linear", 2),
         "three": ("generate Linear", 3),
     } == found
-    assert all(
-        "pytorch.host.cpu.time" not in span["attributes"] for span in telemetry.inferences()
-    )
+    assert all("pytorch.host.cpu.time" not in span["attributes"] for span in telemetry.inferences())
 
 
 def test_tasks_gathered_inside_an_inference_are_its_steps(telemetry, expected):

@@ -109,6 +109,23 @@ def test_the_traceback_grows_by_two_frames(uninstrumented):
     assert [before[0], "_wrapped_call_impl", "_outermost", *before[1:]] == after
 
 
+def test_an_exception_that_can_not_be_printed(telemetry, expected):
+    """Its own `__str__` raises: the caller gets it all the same."""
+
+    class UnprintableError(RuntimeError):
+        def __str__(self):
+            raise HostError("no text")
+
+    error = UnprintableError()
+    model = Raises(error).eval()
+    with pytest.raises(UnprintableError) as caught:
+        model(X)
+    assert caught.value is error
+    assert error.__context__ is None
+    name = f"{UnprintableError.__module__}.{UnprintableError.__qualname__}"
+    assert [expected(model, (2, 4), first=True, error=name)] == telemetry.inferences()
+
+
 def test_an_exception_that_the_model_handles(telemetry, expected):
     """It never left the inference: no error."""
 
@@ -128,11 +145,15 @@ def test_an_exception_while_another_is_handled(telemetry):
     """Its context is the one that the host was handling, as without warpspan."""
     first, second = HostError("first"), HostError("second")
     model = Raises(second).eval()
-    with pytest.raises(HostError) as caught:
+
+    def handle():
         try:
             raise first
         except HostError:
             model(X)
+
+    with pytest.raises(HostError) as caught:
+        handle()
     assert caught.value is second
     assert second.__context__ is first
 

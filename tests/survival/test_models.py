@@ -291,7 +291,7 @@ def test_data_parallel_replicas(telemetry, expected, model):
         """As on two GPUs: a replica a thread, by torch's own replica of each module."""
 
         def forward(self, x):
-            children = {name: child for name, child in self.module.named_children()}
+            children = dict(self.module.named_children())
             outputs = [None, None]
 
             def run(index):

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from warpspan import __version__
+from warpspan.bench import fused_cli
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
 from warpspan.cli.process import CannotRunError
@@ -23,7 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench_app = typer.Typer(help="Measure what warpspan itself costs.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure what warpspan costs, and whether fused kernels pay.", no_args_is_help=True
+)
+bench_app.registered_commands += fused_cli.app.registered_commands
 app.add_typer(bench_app, name="bench")
 
 

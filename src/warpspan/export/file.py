@@ -5,14 +5,19 @@ Traces and metrics of several processes go to one file, which an environment var
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import os
+from pathlib import Path
 from typing import IO, Any, cast
 
 from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
 
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_FILE
 from warpspan.export.forks import call_after_fork
+
+_logger = logging.getLogger("warpspan")
 
 
 class LineAppender(io.TextIOBase):
@@ -41,7 +46,22 @@ def _open() -> IO[str]:
             f"the exporter warpspan_file needs a file: set {OTEL_PYTHON_WARPSPAN_FILE}, "
             "or start the program with `warpspan run`"
         )
-    return cast("IO[str]", LineAppender(path))
+    try:
+        return cast("IO[str]", LineAppender(path))
+    except OSError as error:
+        _warn(path, str(error.strerror))
+        return Path(os.devnull).open("a", encoding="utf-8")
+
+
+@functools.cache  # once, not for spans and for metrics
+def _warn(path: str, reason: str) -> None:
+    _logger.warning(
+        "%s=%r can't be written (%s): give the path of a file in an existing folder. "
+        "Nothing is recorded.",
+        OTEL_PYTHON_WARPSPAN_FILE,
+        path,
+        reason,
+    )
 
 
 class WarpspanFileSpanExporter(FileSpanExporter):

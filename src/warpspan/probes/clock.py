@@ -150,8 +150,11 @@ class DeviceTimeline:
         start = events.start.event
         idle_s = None
         if events.previous_end is not None:
-            gap_s = events.previous_end.event.elapsed_time(start) / 1e3
-            idle_s = 0.0 if overlapped else max(0.0, gap_s)
+            idle_s = 0.0
+            # On another stream it may still be running, and then there was no gap.
+            if not overlapped and self.done(events.previous_end):
+                gap_s = events.previous_end.event.elapsed_time(start) / 1e3
+                idle_s = max(0.0, gap_s)
         if events.found_idle:
             self._anchor = events
         queue_s = None

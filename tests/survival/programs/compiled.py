@@ -27,9 +27,9 @@ if order != "never":
     warpspan.WarpspanInstrumentor().instrument(tracer_provider=provider)
 
 assert ("torch._dynamo" in sys.modules) == (order == "before")
-import torch._dynamo
-from torch._dynamo.testing import CompileCounter
-from torch._dynamo.utils import counters
+import torch._dynamo  # noqa: E402 - after the patch, if that is the order
+from torch._dynamo.testing import CompileCounter  # noqa: E402
+from torch._dynamo.utils import counters  # noqa: E402
 
 X = torch.ones(2, 4)
 

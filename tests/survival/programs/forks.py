@@ -6,15 +6,29 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+import torch
 from opentelemetry import metrics, trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import SpanProcessor
 from scenarios import Host, Model, X, run_all
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import warpspan
 
 fork = multiprocessing.get_context("fork")
 spawn = multiprocessing.get_context("spawn")
+
+
+class Idle(nn.Module):
+    """A model without an operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x
 
 
 def set_providers(host):
@@ -69,20 +83,53 @@ def post_fork(host):
 
 
 def fork_under_load(host):
-    """Forks at any moment of inferences on another thread: every child works and ends."""
+    """Forks at any moment of inferences on another thread: every child works and ends.
+
+    The model has no operator, since torch's own start is not safe for that.
+    """
     instrument(host)
-    stop = threading.Event()
+    model, stop = Idle().eval(), threading.Event()
 
     def load():
         while not stop.is_set():
-            infer("load")
+            with warpspan.inference("load"):
+                model(X)
+
+    def serve():
+        with warpspan.inference("serve"):
+            model(X)
 
     thread = threading.Thread(target=load)
     thread.start()
     for _ in range(3):
-        in_fork(lambda: infer("serve"))
+        in_fork(serve)
     stop.set()
     thread.join()
+
+
+class Locks(SpanProcessor):
+    """Holds a lock while a span ends, as the SDK's own parts do."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.taken = threading.Event()
+        self.go_on = threading.Event()
+
+    def on_end(self, span):
+        with self.lock:
+            self.taken.set()
+            self.go_on.wait()
+
+
+def fork_while_finishing(host):
+    """The finisher is in the middle of a span's end when the process forks."""
+    instrument(host)
+    locks = Locks()
+    trace.get_tracer_provider().add_span_processor(locks)
+    os.register_at_fork(before=locks.go_on.set)  # runs before ours, which was registered before
+    infer("parent")
+    locks.taken.wait()
+    in_fork(lambda: print(locks.lock.locked()))
 
 
 def fork_here():
@@ -201,6 +248,7 @@ if __name__ == "__main__":
                 prefork,
                 post_fork,
                 fork_under_load,
+                fork_while_finishing,
                 fork_in_a_forward,
                 fork_in_a_step,
                 fork_in_a_named_inference,

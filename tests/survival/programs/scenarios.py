@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from pathlib import Path
 
 import torch
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
@@ -131,6 +132,7 @@ def _run(scenario, folder):
     ready, write_ready = os.pipe()
     process = os.fork()
     if process == 0:
+        os.setsid()
         os.close(ready)
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
         os.dup2(descriptor, 1)
@@ -138,7 +140,7 @@ def _run(scenario, folder):
         scenario(Host(telemetry, write_ready))
         sys.exit()
     os.close(write_ready)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(process, signal.SIGKILL))
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(process, signal.SIGKILL))
     signal.alarm(DEADLINE_S)
     if os.read(ready, 1):  # empty at its end
         os.kill(process, signal.SIGTERM)
@@ -162,8 +164,5 @@ def _run(scenario, folder):
 
 
 def _text(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
+    path = Path(path)
+    return path.read_text(encoding="utf-8") if path.exists() else ""
