@@ -24,7 +24,7 @@ def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
     for service in dict.fromkeys(row.service for row in rows):
         table = Table(title=f"{service}: latency of an inference, µs", title_justify="left")
         table.add_column("variant", no_wrap=True)
-        table.add_column("inferences", justify="right")
+        table.add_column("inferences", justify="right", no_wrap=True)
         for name in ("p50", "p99", "p99.9", "max", "max added"):
             table.add_column(name, justify="right")
         for name in ("CPU", "helper CPU", "MiB", "helper MiB", "lost"):
