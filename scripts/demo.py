@@ -123,6 +123,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--output", type=Path, default=ROOT / "warpspan-demo.jsonl")
     options = parser.parse_args()
+    # In a shell's background it is ignored, and the service would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     port = free_port()
     print(f"demo: starting the service on 127.0.0.1:{port}; it loads the model first", flush=True)
     server = subprocess.Popen(service(port, options.output), env=environment(), cwd=ROOT)

@@ -28,7 +28,15 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("torch", "pytest", "hypothesis", "opentelemetry.sdk", "wrapt", "typer", "rich")
-VERSIONS = ("torch", "triton", "opentelemetry-sdk", "wrapt", "numpy")
+VERSIONS = (
+    "torch",
+    "triton",
+    "transformers",
+    "nvidia-ml-py",
+    "opentelemetry-sdk",
+    "wrapt",
+    "numpy",
+)
 COMMAND = "import sys; sys.argv[0] = 'warpspan'; from warpspan.cli import main; main()"
 
 
@@ -111,8 +119,56 @@ def run_tests() -> dict[str, Any]:
     return {"exit_code": code, "tests": tests}
 
 
-def throughput(device: str, layers: int = 12, rounds: int = 20, calls: int = 50) -> dict[str, Any]:
-    """A BERT-base-shaped encoder at batch 1, with and without, in interleaved rounds."""
+def encoder(device: str, layers: int = 12) -> tuple[str, Callable[[], Any]]:
+    """A BERT-base-shaped encoder at batch 1."""
+    import torch
+
+    layer = torch.nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, layers, enable_nested_tensor=False).eval()
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    model = model.to(device, dtype)
+    tokens = torch.randn(1, 128, 768, device=device, dtype=dtype)
+    name = f"TransformerEncoder, {layers} layers of 768, batch 1, 128 tokens, {dtype}"
+    return name, lambda: model(tokens)
+
+
+def decoder(device: str) -> tuple[str, Callable[[], Any]]:
+    """A decode step of a Llama of 1B random weights, over a cache of 512 tokens."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small = device != "cuda"  # tries the script
+    config = LlamaConfig(
+        vocab_size=128256 if not small else 1000,
+        hidden_size=2048 if not small else 64,
+        intermediate_size=8192 if not small else 128,
+        num_hidden_layers=16 if not small else 2,
+        num_attention_heads=32 if not small else 4,
+        num_key_value_heads=8 if not small else 2,
+        max_position_embeddings=4096,
+    )
+    dtype = torch.bfloat16 if not small else torch.float32
+    model = LlamaForCausalLM(config).eval().to(device, dtype)
+    prompt = torch.randint(config.vocab_size, (1, 512), device=device)
+    token = torch.randint(config.vocab_size, (1, 1), device=device)
+    with torch.inference_mode():
+        cache = model(prompt, use_cache=True).past_key_values
+
+    def step() -> None:
+        model(token, past_key_values=cache, use_cache=True)
+        cache.crop(-1)
+
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return f"Llama of {parameters / 1e9:.2f} B random weights, decode at 512 tokens, {dtype}", step
+
+
+def throughput(
+    device: str,
+    make: Callable[[str], tuple[str, Callable[[], Any]]],
+    rounds: int = 20,
+    calls: int = 50,
+) -> dict[str, Any]:
+    """A model without us, recorded, and recorded without samples of the driver, interleaved."""
     import torch
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -122,11 +178,6 @@ def throughput(device: str, layers: int = 12, rounds: int = 20, calls: int = 50)
 
     import warpspan
 
-    layer = torch.nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True)
-    model = torch.nn.TransformerEncoder(layer, layers, enable_nested_tensor=False).eval()
-    dtype = torch.float16 if device == "cuda" else torch.float32
-    model = model.to(device, dtype)
-    tokens = torch.randn(1, 128, 768, device=device, dtype=dtype)
     exporter = InMemorySpanExporter()
     tracer_provider = TracerProvider()
     tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
@@ -136,33 +187,42 @@ def throughput(device: str, layers: int = 12, rounds: int = 20, calls: int = 50)
     def seconds_a_call() -> float:
         start = time.perf_counter()
         for _ in range(calls):
-            model(tokens)
+            run()
         if device == "cuda":
             torch.cuda.synchronize()
         return (time.perf_counter() - start) / calls
 
-    without: list[float] = []
-    recorded: list[float] = []
+    taken: dict[str, list[float]] = {"without": [], "recorded": [], "recorded_unsampled": []}
     with torch.inference_mode():
+        name, run = make(device)
         seconds_a_call()
         for _ in range(rounds):
-            without.append(seconds_a_call())
-            instrumentor.instrument(tracer_provider=tracer_provider, meter_provider=meter_provider)
-            seconds_a_call()  # the first calls look at the model
-            recorded.append(seconds_a_call())
-            warpspan.flush()
-            instrumentor.uninstrument()
+            taken["without"].append(seconds_a_call())
+            for mode, period_s in (("recorded", 0.2), ("recorded_unsampled", 0.0)):
+                instrumentor.instrument(
+                    tracer_provider=tracer_provider,
+                    meter_provider=meter_provider,
+                    sample_period_s=period_s,
+                )
+                seconds_a_call()  # the first calls look at the model
+                taken[mode].append(seconds_a_call())
+                warpspan.flush()
+                instrumentor.uninstrument()
     tracer_provider.force_flush()
     spans = len(exporter.get_finished_spans())
     tracer_provider.shutdown()
     meter_provider.shutdown()
     return {
-        "model": f"TransformerEncoder, {layers} layers of 768, batch 1, 128 tokens, {dtype}",
-        "without_s": statistics.median(without),
-        "recorded_s": statistics.median(recorded),
-        "ratio": statistics.median(b / a for a, b in zip(without, recorded, strict=True)),
+        "model": name,
+        **{f"{mode}_s": statistics.median(seconds) for mode, seconds in taken.items()},
+        **{
+            f"{mode}_ratio": statistics.median(
+                b / a for a, b in zip(taken["without"], taken[mode], strict=True)
+            )
+            for mode in ("recorded", "recorded_unsampled")
+        },
         "spans": spans,
-        "calls": 2 * rounds * calls,
+        "calls": 4 * rounds * calls,
     }
 
 
@@ -200,7 +260,8 @@ def main() -> int:
     result: dict[str, Any] = {"machine": machine(options.device)}
     result["tests"] = run_tests() if options.device == "cuda" else None
     measurements: dict[str, Callable[[], dict[str, Any]]] = {
-        "throughput": lambda: throughput(options.device),
+        "throughput": lambda: throughput(options.device, encoder),
+        "decode": lambda: throughput(options.device, decoder),
         "overhead": lambda: benchmark("overhead"),
     }
     if options.device == "cuda":

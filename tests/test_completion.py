@@ -11,9 +11,10 @@ from warpspan.completion import Completion
 class Job:
     """Stands for a closed window."""
 
-    def __init__(self, name, done=True):
+    def __init__(self, name, done=True, settled=True):
         self.name = name
         self.done = done
+        self.settled = settled
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from warpspan.records import (
     Model,
     Steps,
     Timing,
+    Usage,
     device_attributes,
 )
 
@@ -27,6 +28,10 @@ FULL = Inference(
     timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
     memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 9),
     steps=Steps(3, 0.1, 0.2),
+    usage=Usage(
+        *(0.2, 5e9, 3.5e8, 1.755e9, 0.6, 0.3, 0.4, 0.5, "gpm", "device"),
+        *(90.0, 450.0, "nvml.energy", 0.97, 61.0, ("sw_power_cap",), True),
+    ),
     error_type="torch.OutOfMemoryError",
     trace_id="0af7651916cd43dd8448eb211c80319c",
     span_id="b7ad6b7169203331",
@@ -83,6 +88,23 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.step.count": 3,
         "pytorch.step.first.time": 0.1,
         "pytorch.step.time": 0.2,
+        "pytorch.gpu.time": 0.2,
+        "pytorch.sm.cycles.active": 5e9,
+        "pytorch.sm.cycles.elapsed": 3.5e8,
+        "pytorch.sm.clock": 1.755e9,
+        "pytorch.sm.utilization": 0.6,
+        "pytorch.sm.occupancy": 0.3,
+        "pytorch.tensor_core.utilization": 0.4,
+        "pytorch.dram.utilization": 0.5,
+        "pytorch.sm.source": "gpm",
+        "pytorch.sm.scope": "device",
+        "pytorch.energy.used": 90.0,
+        "pytorch.energy.power": 450.0,
+        "pytorch.energy.source": "nvml.energy",
+        "pytorch.gpu.utilization": 0.97,
+        "pytorch.gpu.temperature": 61.0,
+        "pytorch.gpu.throttle.reasons": ("sw_power_cap",),
+        "pytorch.gpu.estimated": True,
         "error.type": "torch.OutOfMemoryError",
     }
 
@@ -124,6 +146,15 @@ inferences = st.builds(
     memory=st.none()
     | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
     steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),
+    usage=st.none()
+    | st.builds(
+        Usage,
+        st.floats(0, 1e6),
+        *[seconds] * 7,
+        *(text, text, seconds, seconds, text, seconds, seconds),
+        st.none() | st.lists(st.text(max_size=9)).map(tuple),
+        st.none() | st.booleans(),
+    ),
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),
 )

@@ -44,11 +44,16 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
             records._TIMING,
             records._MEMORY,
             records._STEPS,
+            records._USAGE,
             (signals.PYTORCH_OPERATION_NAME, signals.ERROR_TYPE),
         )
         for name in names
     }
     metrics_only = {
+        signals.HW_NAME,
+        signals.HW_TYPE,
+        signals.HW_VENDOR,
+        signals.PYTORCH_GPU_ACTIVITY,
         signals.PYTORCH_MEMORY_STATE,
         signals.WARPSPAN_DROP_REASON,
         signals.WARPSPAN_FAULT_ORIGIN,
@@ -57,7 +62,8 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
     of_inferences = {
         attribute["id"]
         for attribute in attributes()
-        if not attribute["id"].startswith("pytorch.bench.")
+        # Those of a benchmark's row, and those of the resource.
+        if not attribute["id"].startswith(("pytorch.bench.", "host.gpu."))
     }
     assert of_inferences == in_records | metrics_only
 

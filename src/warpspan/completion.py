@@ -36,14 +36,20 @@ class Completion:
             times can be read.
         size: windows that may wait; what comes on top is not recorded, and counted.
         exit_timeout_s: how long the end of the process may wait for windows in flight.
+        hurry: called while somebody waits for windows that are not settled.
     """
 
     def __init__(
-        self, finish: Callable[[Window, bool], None], size: int, exit_timeout_s: float
+        self,
+        finish: Callable[[Window, bool], None],
+        size: int,
+        exit_timeout_s: float,
+        hurry: Callable[[], None] = lambda: None,
     ) -> None:
         self._finish = finish
         self._size = size
         self._exit_timeout_s = exit_timeout_s
+        self._hurry = hurry
         self._stopped = False
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
         self.dropped: Counter[str] = Counter()
@@ -116,6 +122,7 @@ class Completion:
             if waiting:
                 if time.monotonic() >= deadline:
                     return False
+                self._hurry()
                 time.sleep(_BEHIND_S)
         return True
 
@@ -187,7 +194,8 @@ class Completion:
         while self._queue and time.perf_counter_ns() < until_ns:
             window = self._queue[0]
             try:
-                if not window.done:
+                # A window that only waits for its device's next sample makes room for others.
+                if not window.done or (len(self._queue) <= self._size // 2 and not window.settled):
                     return False
                 self._finish(window, True)
             except Exception as error:

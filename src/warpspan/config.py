@@ -30,6 +30,8 @@ class Settings:
         queue_size: inferences that may wait for their device time and export.
         flush_timeout_s: seconds that the end of the process may wait for them.
         gc_freeze: take what lives once a model is warm out of garbage collection.
+        sample_period_s: seconds between two samples of a GPU; 0 takes none.
+        hardware_metrics: `on`, `off`, or `auto`: on unless DCGM exports them.
     """
 
     training: bool = False
@@ -39,6 +41,8 @@ class Settings:
     queue_size: int = 4096
     flush_timeout_s: float = 5.0
     gc_freeze: bool = False
+    sample_period_s: float = 0.2
+    hardware_metrics: str = "auto"
 
 
 @dataclass
@@ -52,6 +56,8 @@ class Configuration:
     queue_size: int | None = None
     flush_timeout_s: float | None = None
     gc_freeze: bool | None = None
+    sample_period_s: float | None = None
+    hardware_metrics: str | None = None
 
 
 def _flag(value: Any) -> bool:
@@ -81,6 +87,32 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _period(value: Any) -> float:
+    seconds = float(value)
+    if seconds != 0 and not 0.1 <= seconds <= 10:
+        raise ValueError(value)
+    return seconds
+
+
+def _mode(value: Any) -> str:
+    if isinstance(value, bool):  # as YAML reads on and off
+        return "on" if value else "off"
+    mode = str(value).strip().lower()
+    if mode not in ("auto", "on", "off"):
+        raise ValueError(value)
+    return mode
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of this process, for those that are told to look into it."""
+    return os.environ
+
+
+def has_dcgm_exporter(environ: Mapping[str, str]) -> bool:
+    """Whether a variable names a dcgm-exporter, as Kubernetes sets for a namespace's services."""
+    return any("DCGM_EXPORTER" in name for name in environ)
+
+
 _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "training": (variables.OTEL_PYTHON_WARPSPAN_TRAINING, _flag, "true or false"),
     "parameterless": (variables.OTEL_PYTHON_WARPSPAN_PARAMETERLESS, _flag, "true or false"),
@@ -101,6 +133,16 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         "seconds from 0 to 3600",
     ),
     "gc_freeze": (variables.OTEL_PYTHON_WARPSPAN_GC_FREEZE, _flag, "true or false"),
+    "sample_period_s": (
+        variables.OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD,
+        _period,
+        "seconds from 0.1 to 10, or 0 for none",
+    ),
+    "hardware_metrics": (
+        variables.OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS,
+        _mode,
+        "auto, on or off",
+    ),
 }
 
 

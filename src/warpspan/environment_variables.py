@@ -18,6 +18,13 @@ OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
 OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT = "OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT"
 """Seconds that the end of the process may wait for inferences in flight. Default 5."""
 
+OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD = "OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD"
+"""Seconds between two samples of a GPU's counters while inferences run; 0 takes none. Default 0.2."""
+
+OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS = "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS"
+"""`on` exports the `hw.*` metrics of the GPUs in use, `off` does not, `auto` does unless a variable \
+of the environment names a dcgm-exporter. Default `auto`."""
+
 OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to, which `warpspan run` sets. No default."""
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
+from typing import TYPE_CHECKING
 
+import torch
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from warpspan import __version__
-from warpspan.config import Settings
+from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.telemetry import Telemetry
 from warpspan.hooks import cuda_graph, module_call, peak_memory
 from warpspan.hooks.patches import Patches
 from warpspan.probes.memory import PeakLedger
+from warpspan.probes.place import Meter, Place
+from warpspan.records import DeviceUsage
 from warpspan.tracker import Tracker
+
+if TYPE_CHECKING:
+    from warpspan.device.sampler import Sampler
 
 _logger = logging.getLogger("warpspan")
 
@@ -28,9 +36,16 @@ class Instrumentation:
         meter_provider: MeterProvider | None,
     ) -> None:
         self._telemetry = Telemetry(__version__, tracer_provider, meter_provider)
-        self.tracker: Tracker | None = Tracker(settings, self._telemetry)
-        completion = self.tracker.completion
-        self._telemetry.observe(self.tracker.devices, completion)
+        self._settings = settings
+        self._sampler: Sampler | None = None
+        self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
+        self._telemetry.observe(
+            self.tracker.devices,
+            self.tracker.completion,
+            self._usage,
+            hardware=settings.hardware_metrics == "on"
+            or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
+        )
         self._patches = Patches()
         self._switch: module_call.Switch | None = None
         try:
@@ -51,7 +66,25 @@ class Instrumentation:
             _logger.info("%s stays, switched off: somebody else patched over it", name)
         if tracker is not None:
             tracker.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
         self._telemetry.close()
+
+    def _meter(self, place: Place) -> Meter | None:
+        """The meter of a CUDA device that an inference runs on. The first one starts a sampler."""
+        if not self._settings.sample_period_s or torch.version.hip is not None:
+            return None
+        # Imported late: without a GPU nothing of it is loaded.
+        from warpspan.device.sampler import Sampler
+
+        if self._sampler is None:
+            self._sampler = Sampler(self._settings.sample_period_s, environment())
+        elif self._sampler.pid != os.getpid():
+            self._sampler.reset()
+        return self._sampler.attach(place)
+
+    def _usage(self) -> list[DeviceUsage]:
+        return [] if self._sampler is None else [meter.state for meter in self._sampler]
 
     def _ledger(self, ordinal: int) -> PeakLedger | None:
         return None if self.tracker is None else self.tracker.places.ledger(ordinal)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
 
-AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...]
+AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
 
 
 class Device(NamedTuple):
@@ -77,6 +77,96 @@ class Steps(NamedTuple):
     duration_s: float | None = None
 
 
+class Usage(NamedTuple):
+    """What an inference had of its GPU: its share of what the driver counted while it ran.
+
+    `sm_*` and `*_utilization` are shares from 0 to 1 while it ran, not over the whole time.
+    """
+
+    gpu_time_s: float | None = None
+    sm_cycles_active: float | None = None
+    sm_cycles_elapsed: float | None = None
+    sm_clock_hz: float | None = None
+    sm_utilization: float | None = None
+    sm_occupancy: float | None = None
+    tensor_utilization: float | None = None
+    dram_utilization: float | None = None
+    sm_source: str | None = None
+    sm_scope: str | None = None
+    energy_j: float | None = None
+    power_w: float | None = None
+    energy_source: str | None = None
+    utilization: float | None = None
+    temperature_c: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    estimated: bool | None = None
+
+
+class DeviceSample(NamedTuple):
+    """What the driver said of a device at one time. Shares are since the sample before it.
+
+    Args:
+        taken_ns: host clock.
+        device_id: UUID of the device or MIG instance.
+        shared: whether another process computes on it, too.
+        cost_s: how long the driver took.
+        skew_s: how far apart in time its counters were read.
+    """
+
+    taken_ns: int
+    device_id: str
+    energy_j: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    sm_clock_hz: float | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    utilization: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    sm_utilization: float | None = None
+    sm_occupancy: float | None = None
+    tensor_utilization: float | None = None
+    dram_utilization: float | None = None
+    corrected_errors: int | None = None
+    uncorrected_errors: int | None = None
+    shared: bool | None = None
+    cost_s: float = 0.0
+    skew_s: float = 0.0
+
+
+class Quantities(NamedTuple):
+    """Amounts of a device over some time: they add up, None where one was not measured."""
+
+    time_s: float = 0.0
+    energy_j: float | None = None
+    sm_cycles_active: float | None = None
+    sm_cycles_elapsed: float | None = None
+
+
+class DeviceUsage(NamedTuple):
+    """A sampled device: its latest sample, and what of it inferences had since the first one.
+
+    `used` and `idle` together are what the device counted.
+
+    Args:
+        device: what torch calls it.
+        name: its model.
+        sample: the latest one.
+        used: what inferences had.
+        idle: the rest.
+        samples: how many there were.
+        cost_s: how long the driver took for them.
+    """
+
+    device: Device
+    name: str | None
+    sample: DeviceSample | None
+    used: Quantities
+    idle: Quantities
+    samples: int
+    cost_s: float
+
+
 class DeviceState(NamedTuple):
     """A device now: inferences open on it, and the allocator when the last one ended."""
 
@@ -122,10 +212,30 @@ _MEMORY = (
     signals.PYTORCH_MEMORY_OOM_REQUESTED,
     signals.PYTORCH_HOST_MEMORY_RSS,
 )
+_USAGE = (
+    signals.PYTORCH_GPU_TIME,
+    signals.PYTORCH_SM_CYCLES_ACTIVE,
+    signals.PYTORCH_SM_CYCLES_ELAPSED,
+    signals.PYTORCH_SM_CLOCK,
+    signals.PYTORCH_SM_UTILIZATION,
+    signals.PYTORCH_SM_OCCUPANCY,
+    signals.PYTORCH_TENSOR_CORE_UTILIZATION,
+    signals.PYTORCH_DRAM_UTILIZATION,
+    signals.PYTORCH_SM_SOURCE,
+    signals.PYTORCH_SM_SCOPE,
+    signals.PYTORCH_ENERGY_USED,
+    signals.PYTORCH_ENERGY_POWER,
+    signals.PYTORCH_ENERGY_SOURCE,
+    signals.PYTORCH_GPU_UTILIZATION,
+    signals.PYTORCH_GPU_TEMPERATURE,
+    signals.PYTORCH_GPU_THROTTLE_REASONS,
+    signals.PYTORCH_GPU_ESTIMATED,
+)
 _STEPS = (signals.PYTORCH_STEP_COUNT, signals.PYTORCH_STEP_FIRST_TIME, signals.PYTORCH_STEP_TIME)
 _END = (*_MODEL, *_INPUT, *_TIMING, *_MEMORY, *_STEPS, signals.ERROR_TYPE)
 _NO_MEMORY = Memory()
 _NO_STEPS = Steps()
+_NO_USAGE = Usage()
 
 
 class Inference(NamedTuple):
@@ -151,6 +261,7 @@ class Inference(NamedTuple):
     timing: Timing = Timing()
     memory: Memory | None = None
     steps: Steps | None = None
+    usage: Usage | None = None
     error_type: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -183,7 +294,13 @@ class Inference(NamedTuple):
             *(self.steps or _NO_STEPS),
             self.error_type,
         )
-        return {name: value for name, value in zip(_END, values, strict=True) if value is not None}
+        attributes: dict[str, AttributeValue] = {
+            name: value for name, value in zip(_END, values, strict=True) if value is not None
+        }
+        if self.usage is not None:
+            had = zip(_USAGE, self.usage, strict=True)
+            attributes |= {name: value for name, value in had if value is not None}
+        return attributes
 
     def to_json(self) -> dict[str, Any]:
         """A value for `json.dumps`, read back by `from_json`."""
@@ -235,6 +352,9 @@ class Inference(NamedTuple):
         shape = get(signals.PYTORCH_INPUT_SHAPE)
         memory = Memory(*map(get, _MEMORY))
         steps = Steps(*map(get, _STEPS))
+        usage = Usage(*map(get, _USAGE))
+        if usage.throttle_reasons is not None:
+            usage = usage._replace(throttle_reasons=tuple(usage.throttle_reasons))
         return cls(
             operation=attributes[signals.PYTORCH_OPERATION_NAME],
             start_ns=start_ns,
@@ -245,6 +365,7 @@ class Inference(NamedTuple):
             timing=Timing(*map(get, _TIMING)),
             memory=None if memory == _NO_MEMORY else memory,
             steps=None if steps == _NO_STEPS else steps,
+            usage=None if usage == _NO_USAGE else usage,
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,

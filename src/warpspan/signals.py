@@ -48,11 +48,38 @@ PYTORCH_HOST_MEMORY_RSS: Final = "pytorch.host.memory.rss"
 PYTORCH_STEP_COUNT: Final = "pytorch.step.count"
 PYTORCH_STEP_FIRST_TIME: Final = "pytorch.step.first.time"
 PYTORCH_STEP_TIME: Final = "pytorch.step.time"
+PYTORCH_GPU_TIME: Final = "pytorch.gpu.time"
+PYTORCH_SM_CYCLES_ACTIVE: Final = "pytorch.sm.cycles.active"
+PYTORCH_SM_CYCLES_ELAPSED: Final = "pytorch.sm.cycles.elapsed"
+PYTORCH_SM_CLOCK: Final = "pytorch.sm.clock"
+PYTORCH_SM_UTILIZATION: Final = "pytorch.sm.utilization"
+PYTORCH_SM_OCCUPANCY: Final = "pytorch.sm.occupancy"
+PYTORCH_TENSOR_CORE_UTILIZATION: Final = "pytorch.tensor_core.utilization"
+PYTORCH_DRAM_UTILIZATION: Final = "pytorch.dram.utilization"
+PYTORCH_SM_SOURCE: Final = "pytorch.sm.source"
+PYTORCH_SM_SCOPE: Final = "pytorch.sm.scope"
+PYTORCH_ENERGY_USED: Final = "pytorch.energy.used"
+PYTORCH_ENERGY_POWER: Final = "pytorch.energy.power"
+PYTORCH_ENERGY_SOURCE: Final = "pytorch.energy.source"
+PYTORCH_GPU_UTILIZATION: Final = "pytorch.gpu.utilization"
+PYTORCH_GPU_TEMPERATURE: Final = "pytorch.gpu.temperature"
+PYTORCH_GPU_THROTTLE_REASONS: Final = "pytorch.gpu.throttle.reasons"
+PYTORCH_GPU_ESTIMATED: Final = "pytorch.gpu.estimated"
 ERROR_TYPE: Final = "error.type"
 PYTORCH_MEMORY_STATE: Final = "pytorch.memory.state"
+PYTORCH_GPU_ACTIVITY: Final = "pytorch.gpu.activity"
+HW_NAME: Final = "hw.name"
+HW_VENDOR: Final = "hw.vendor"
+HW_TYPE: Final = "hw.type"
 WARPSPAN_DROP_REASON: Final = "warpspan.drop.reason"
 WARPSPAN_SIGNAL: Final = "warpspan.signal"
 WARPSPAN_FAULT_ORIGIN: Final = "warpspan.fault.origin"
+HOST_GPU_ID: Final = "host.gpu.id"
+HOST_GPU_NAME: Final = "host.gpu.name"
+HOST_GPU_MEMORY_SIZE: Final = "host.gpu.memory.size"
+HOST_GPU_MIG_PROFILE: Final = "host.gpu.mig.profile"
+HOST_GPU_DRIVER_VERSION: Final = "host.gpu.driver.version"
+HOST_GPU_CUDA_VERSION: Final = "host.gpu.cuda.version"
 PYTORCH_BENCH_PROVIDER: Final = "pytorch.bench.provider"
 PYTORCH_BENCH_SHAPE: Final = "pytorch.bench.shape"
 PYTORCH_BENCH_DTYPE: Final = "pytorch.bench.dtype"
@@ -198,6 +225,160 @@ METRIC_PYTORCH_MEMORY_USAGE: Final = Metric(
     "pytorch.memory.usage",
     "By",
     "Memory of torch's caching allocator, read when the last inference ended.",
+)
+METRIC_PYTORCH_INFERENCE_GPU_TIME: Final = Metric(
+    "pytorch.inference.gpu.time",
+    "s",
+    "GPU-seconds of the inference (`pytorch.gpu.time`).",
+    (
+        0.0001,
+        0.00025,
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+        30.0,
+        60.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_SM_CYCLES_ELAPSED: Final = Metric(
+    "pytorch.inference.sm.cycles.elapsed",
+    "{cycle}",
+    "Cycles of the SM clock of the inference (`pytorch.sm.cycles.elapsed`).",
+    (
+        1000000.0,
+        2500000.0,
+        5000000.0,
+        10000000.0,
+        25000000.0,
+        50000000.0,
+        100000000.0,
+        250000000.0,
+        500000000.0,
+        1000000000.0,
+        2500000000.0,
+        10000000000.0,
+        100000000000.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_SM_CYCLES_ACTIVE: Final = Metric(
+    "pytorch.inference.sm.cycles.active",
+    "{cycle}",
+    "Active cycles of all multiprocessors for the inference (`pytorch.sm.cycles.active`).",
+    (
+        10000000.0,
+        100000000.0,
+        250000000.0,
+        500000000.0,
+        1000000000.0,
+        2500000000.0,
+        5000000000.0,
+        10000000000.0,
+        25000000000.0,
+        100000000000.0,
+        1000000000000.0,
+        10000000000000.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_ENERGY: Final = Metric(
+    "pytorch.inference.energy",
+    "J",
+    "Energy of the inference (`pytorch.energy.used`).",
+    (
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+        25.0,
+        50.0,
+        100.0,
+        250.0,
+        500.0,
+        1000.0,
+        5000.0,
+        10000.0,
+    ),
+)
+METRIC_PYTORCH_GPU_SAMPLED_TIME: Final = Metric(
+    "pytorch.gpu.sampled.time",
+    "s",
+    "Time of the device since it is sampled. Its two activities add up to all of it.",
+)
+METRIC_PYTORCH_GPU_SAMPLED_ENERGY: Final = Metric(
+    "pytorch.gpu.sampled.energy",
+    "J",
+    "Energy of the device since it is sampled, likewise.",
+)
+METRIC_PYTORCH_GPU_SAMPLED_CYCLES: Final = Metric(
+    "pytorch.gpu.sampled.cycles",
+    "{cycle}",
+    "Active cycles of all multiprocessors of the device since it is sampled, likewise.",
+)
+METRIC_HW_GPU_UTILIZATION: Final = Metric(
+    "hw.gpu.utilization",
+    "1",
+    "Share of the time in which any kernel ran.",
+)
+METRIC_HW_GPU_MEMORY_USAGE: Final = Metric(
+    "hw.gpu.memory.usage",
+    "By",
+    "Memory of the device in use.",
+)
+METRIC_HW_GPU_MEMORY_LIMIT: Final = Metric(
+    "hw.gpu.memory.limit",
+    "By",
+    "Memory of the device.",
+)
+METRIC_HW_GPU_MEMORY_UTILIZATION: Final = Metric(
+    "hw.gpu.memory.utilization",
+    "1",
+    "Memory of the device in use over its memory.",
+)
+METRIC_HW_POWER: Final = Metric(
+    "hw.power",
+    "W",
+    "Power of the device.",
+)
+METRIC_HW_ENERGY: Final = Metric(
+    "hw.energy",
+    "J",
+    "Energy of the device since its driver was loaded.",
+)
+METRIC_HW_TEMPERATURE: Final = Metric(
+    "hw.temperature",
+    "Cel",
+    "Temperature of the device.",
+)
+METRIC_HW_ERRORS: Final = Metric(
+    "hw.errors",
+    "{error}",
+    "Memory errors of the device since its driver was loaded, corrected and uncorrected.",
+)
+METRIC_WARPSPAN_SAMPLER_SAMPLES: Final = Metric(
+    "warpspan.sampler.samples",
+    "{sample}",
+    "Samples taken of the device.",
+)
+METRIC_WARPSPAN_SAMPLER_TIME: Final = Metric(
+    "warpspan.sampler.time",
+    "s",
+    "Time that the driver took for them, on a thread of warpspan.",
 )
 METRIC_WARPSPAN_DROPPED: Final = Metric(
     "warpspan.dropped",

@@ -8,6 +8,7 @@ import multiprocessing.util
 import os
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from warpspan.config import Settings
 from warpspan.probes import clock, garbage, inputs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
-from warpspan.probes.place import Place, Places
+from warpspan.probes.place import Meter, Place, Places
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import Shade, Sink, Step, Window, current, disown, is_open, leave
 
@@ -42,13 +43,22 @@ class Tracker:
     Args:
         settings: what the user chose.
         sink: where spans begin and records end.
+        meter: makes the meter of a CUDA device, or None where it has none.
     """
 
-    def __init__(self, settings: Settings, sink: Sink) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sink: Sink,
+        meter: Callable[[Place], Meter | None] | None = None,
+    ) -> None:
         self.settings = settings
+        self._meter = meter
         self.sink = sink
         self.registry = Registry(self._is_recorded)
-        self.completion = Completion(self._finish, settings.queue_size, settings.flush_timeout_s)
+        self.completion = Completion(
+            self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
+        )
         self.places = self._make_places()
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
@@ -204,12 +214,23 @@ class Tracker:
         kind = entry.device.type
         if kind == "meta" or (kind == "cuda" and not torch.cuda.is_initialized()):
             return False  # shapes only: meta and fake tensors
+        if entry.exports:
+            return False
         if any(fnmatch.fnmatchcase(entry.name, name) for name in self.settings.excluded_models):
             return False
         return entry.has_state or self.settings.parameterless
 
     def _make_places(self) -> Places:
-        return Places(memory=self.settings.memory, pool_size=2 * self.settings.queue_size)
+        return Places(
+            memory=self.settings.memory,
+            pool_size=2 * self.settings.queue_size,
+            meter=self._meter,
+        )
+
+    def _hurry(self) -> None:
+        for place in self.places:
+            if place.meter is not None:
+                place.meter.hurry()
 
     def _survive_forks(self) -> None:
         tracker = weakref.ref(self)

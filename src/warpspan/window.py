@@ -174,7 +174,7 @@ class Window:
         self.open = self.covers = self.takes_steps = False
         if self._events is not None:
             try:
-                self._end_event = self.place.timeline.end()  # type: ignore[union-attr]
+                self._end_event = self.place.timeline.end(self._events)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("device events", error)
         self._ended_ns = clock.host_ns()
@@ -208,10 +208,16 @@ class Window:
         """Whether the device has passed the end of the inference. Asks, never waits."""
         return self._end_event is None or self.place.timeline.done(self._end_event)  # type: ignore[union-attr]
 
+    @property
+    def settled(self) -> bool:
+        """Whether what it had of its device is known, or won't be."""
+        meter = self.place.meter
+        return meter is None or self._end_event is None or meter.settled(self._events)
+
     def record(self, *, device_done: bool, rss_bytes: int | None) -> Inference:
         """The finished inference. Runs on the finisher's thread."""
         entrance = self._entrance
-        device_s = queue_s = idle_s = None
+        device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:
                 idle_s = host_idle_s(entrance, self._began_ns)
@@ -225,6 +231,8 @@ class Window:
                 guard.caught("device events", error)
             if entrance is None:  # inside another inference there is no gap to speak of
                 idle_s = None
+            if self.place.meter is not None:
+                usage = self.place.meter.usage(self._events)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
@@ -242,6 +250,7 @@ class Window:
             ),
             memory=self._memory(rss_bytes),
             steps=self._steps.steps() if self._steps is not None else None,
+            usage=usage,
             error_type=self._error_type,
         )
 

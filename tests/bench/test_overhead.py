@@ -165,6 +165,18 @@ def test_the_table_shows_every_variant_and_why_one_does_not_run() -> None:
     assert 1 == text.count("missed")
 
 
+def test_a_document_gets_the_same_tables_in_markdown() -> None:
+    """One line a heading, so that any renderer takes it."""
+    console = Console(width=200, record=True, file=io.StringIO())
+
+    overhead_table.render(RESULTS, console, markdown=True)
+
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert 3 == sum(line.startswith("| | small caller p50 | p99 | × bare |") for line in lines)
+    assert 3 == sum(line.startswith("| warpspan |") and line.endswith("| 14 |") for line in lines)
+    assert "| each submodule | 36 ns | 35 ns | missed |" in lines
+
+
 def test_the_json_holds_what_the_table_shows() -> None:
     """For programs: nanoseconds, by mode and variant."""
     value = json.loads(json.dumps(overhead_table.to_json(RESULTS, {"cores": 2})))
@@ -246,3 +258,23 @@ def test_it_says_what_is_missing(
         "warpspan: the benchmark needs rich.console: pip install 'warpspan[cli]' torch\n"
         == capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--seconds", "0"], "--seconds must be more than 0"),
+        (["--seconds", "nan"], "--seconds must be more than 0"),
+        (["--soak", "3"], "--soak must be at least 1000"),
+        (["--json", "nowhere/at/all.json"], "--json: there is no directory nowhere/at"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_measured(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one sentence, with the exit code of wrong usage."""
+    with pytest.raises(SystemExit) as ended:
+        overhead.main(arguments)
+
+    assert 2 == ended.value.code
+    assert f"warpspan bench overhead: error: {sentence}" == capsys.readouterr().err.splitlines()[-1]

@@ -47,7 +47,9 @@ class Pipeline:
         self.telemetry = Telemetry("1.2.3", self.tracer_provider, self.meter_provider)
         self.finisher = Finisher()
         self.dropped = self.finisher.dropped
-        self.telemetry.observe(lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.finisher)
+        self.telemetry.observe(
+            lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.finisher, list, hardware=True
+        )
 
     def emit(self, record=RECORD):
         opened = self.telemetry.start("forward BertModel", LABELS, record.start_ns)

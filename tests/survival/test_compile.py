@@ -6,11 +6,14 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 MODEL = ["forward Model", True]
 EAGER = ["forward Model", False]
 EXPORTED = ["forward GraphModule", False]
 TWELVE = [[f"forward Model{number}", True] for number in range(12) for _ in range(2)]
+
+OLD = torch.__version__.startswith("2.4.")
 
 SPANS = {
     "default": [MODEL] * 4,
@@ -18,13 +21,15 @@ SPANS = {
     "dynamic": [MODEL] * 3,
     "graph_break": [["forward Breaks", True]] * 2,
     "in_place": [EAGER, MODEL, MODEL],
-    "function": [],  # no module is called: `warpspan.inference()` serves there
+    # No module is called: `warpspan.inference()` serves there. Graphs of torch 2.4 call the layers.
+    "function": [["forward Linear", False]] * 6 if OLD else [],
     "submodule": [EAGER] * 2,
     "hooked": [MODEL] * 2,
     "grad_modes": [MODEL] * 3,
     "training": [],
     "twelve_classes": TWELVE,
     "twelve_in_place": TWELVE,
+    "switched": [MODEL] * 4,
     "exported": [EAGER, EXPORTED, EXPORTED] * 2,
 }
 

@@ -79,6 +79,7 @@ def test_an_unchanged_program(instrumented):
 
 def test_wrong_values_of_every_variable(instrumented):
     """One warning each: the variable, the value and what is allowed. The program runs."""
+    pytest.importorskip("opentelemetry.exporter.otlp.json.file")
     done = instrumented(
         "plain.py",
         code=5,

@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from warpspan import __version__
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,8 +27,8 @@ T = TypeVar("T")
 
 _SECONDS, _QUICK_SECONDS = 90.0, 12.0
 _FULL_RATE_SECONDS, _QUICK_FULL_RATE_SECONDS = 3.0, 0.5
-_SOAK_CALLS = 1_000_000
-_FILE_WIDTH = 120
+_SOAK_CALLS, _SOAK_LEAST = 1_000_000, 1_000
+_FILE_WIDTH, _DOCUMENT_WIDTH = 120, 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +40,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. 0: measured, whether or not the targets are met. 1: could not be measured.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.seconds > 0:
+        parser.error("--seconds must be more than 0")
+    if options.soak is not None and options.soak < _SOAK_LEAST:
+        parser.error(f"--soak must be at least {_SOAK_LEAST}")
+    if options.json is not None and not options.json.parent.is_dir():  # said before it measures
+        parser.error(f"--json: there is no directory {options.json.parent}")
     try:
         if options.soak is not None:
             return soak(options.soak, json_path=options.json)
-        return run(seconds=options.seconds, json_path=options.json, quick=options.quick)
+        return run(
+            seconds=options.seconds,
+            json_path=options.json,
+            quick=options.quick,
+            markdown=options.markdown,
+        )
+    except OSError as error:
+        print(f"warpspan: can't write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as missing:
         print(
             f"warpspan: the benchmark needs {missing.name}: pip install 'warpspan[cli]' torch",
@@ -51,13 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def run(*, seconds: float = _SECONDS, json_path: Path | None = None, quick: bool = False) -> int:
+def run(
+    *,
+    seconds: float = _SECONDS,
+    json_path: Path | None = None,
+    quick: bool = False,
+    markdown: bool = False,
+) -> int:
     """Measure every mode and print the tables.
 
     Args:
         seconds: how long to measure, all modes together; more makes steadier figures.
         json_path: where to write the figures as well.
         quick: a look in 12 seconds, too short for figures to quote.
+        markdown: print tables for a document.
 
     Returns:
         0, or 1 where the machine was too busy to measure.
@@ -67,7 +91,7 @@ def run(*, seconds: float = _SECONDS, json_path: Path | None = None, quick: bool
     if quick:
         seconds = _QUICK_SECONDS
     full_rate_s = _QUICK_FULL_RATE_SECONDS if quick else _FULL_RATE_SECONDS
-    console, progress = _consoles()
+    console, progress = _consoles(markdown=markdown)
     results = []
     for mode in overhead_modes.MODES:
         share = seconds / len(overhead_modes.MODES)
@@ -80,7 +104,7 @@ def run(*, seconds: float = _SECONDS, json_path: Path | None = None, quick: bool
     environment = describe_environment()
     described = ", ".join(f"{name} {value}" for name, value in environment.items())
     console.print(described, highlight=False, soft_wrap=True)
-    overhead_table.render(results, console)
+    overhead_table.render(results, console, markdown=markdown)
     if json_path is not None:
         _write(json_path, overhead_table.to_json(results, environment))
     return 0
@@ -113,12 +137,14 @@ def soak(calls: int, *, json_path: Path | None = None) -> int:
     return 0 if found.accounted else 1
 
 
-def _consoles() -> tuple[Console, Console]:
+def _consoles(*, markdown: bool = False) -> tuple[Console, Console]:
     """For the result, and for progress."""
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=_FILE_WIDTH), Console(stderr=True)
+    if markdown or not console.is_terminal:
+        console = Console(width=_DOCUMENT_WIDTH if markdown else _FILE_WIDTH)
+    return console, Console(stderr=True)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -129,7 +155,7 @@ def describe_environment() -> dict[str, Any]:
         "Python": platform.python_version(),
         "torch": version("torch"),
         "opentelemetry-sdk": version("opentelemetry-sdk"),
-        "warpspan": version("warpspan"),
+        "warpspan": __version__,
     }
 
 
@@ -168,6 +194,9 @@ def _parser() -> argparse.ArgumentParser:
         "--quick",
         action="store_true",
         help=f"a look in {_QUICK_SECONDS:g} seconds, too short for figures to quote",
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print tables for a document, not a terminal"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The measured modes as tables for a terminal, as text for a document and as JSON."""
+"""The measured modes as tables, for a terminal or a document, and as JSON."""
 
 from __future__ import annotations
 
@@ -65,60 +65,88 @@ def targets(results: Iterable[ModeResult]) -> list[Target]:
     return found
 
 
-def render(results: Sequence[ModeResult], console: Console) -> None:
-    """Print everything: a table a mode, the full rate, the targets."""
+class _Grid(NamedTuple):
+    """A table; the first column is text, the others are numbers. A heading may have lines."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def render(results: Sequence[ModeResult], console: Console, *, markdown: bool = False) -> None:
+    """Print everything: a table a mode, the full rate, the targets.
+
+    Args:
+        results: what was measured.
+        console: where to.
+        markdown: as a document has it, rather than a terminal.
+    """
     console.print(
-        f"Added to each inference, in µs unless said otherwise. Small: one Linear(4, 4). "
+        "Added to each inference, in µs unless said otherwise. Small: one Linear(4, 4). "
         f"Deep: {SUBMODULES} trivial submodules more.\n"
         "Caller: time on the calling thread. CPU: processor time of all threads, exporting "
         "included.\n"
     )
     for result in results:
-        console.print(_mode_table(result))
+        _print(_mode_grid(result), console, markdown=markdown)
         for row in result.rows:
             if row.unavailable is not None:
-                console.print(Text(f"{row.variant} does not run here: {row.unavailable}"))
-        console.print()
+                console.print(Text(f"{row.variant} does not run here: {row.unavailable}\n"))
     for result in results:
         if result.full_rate:
-            console.print(_full_rate_table(result))
-            console.print()
-    console.print(_target_table(targets(results)))
+            _print(_full_rate_grid(result), console, markdown=markdown)
+    _print(_target_grid(targets(results)), console, markdown=markdown)
 
 
-def _mode_table(result: ModeResult) -> Table:
-    table = Table(
-        title=f"{_MODE_TITLES[result.mode]} ({result.rounds} rounds)",
-        title_justify="left",
-        box=box.SIMPLE,
-        pad_edge=False,
+def _print(grid: _Grid, console: Console, *, markdown: bool) -> None:
+    if markdown:
+        console.print(Text(f"{grid.title}\n"))
+        table = Table(box=box.MARKDOWN)
+    else:
+        table = Table(title=grid.title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    lines = max(heading.count("\n") for heading in grid.headings)
+    for number, heading in enumerate(grid.headings):
+        shown = " ".join(heading.split()) if markdown else _bottom(heading, lines)
+        table.add_column(shown, justify="right" if number else "left", no_wrap=not number)
+    for row in grid.rows:
+        table.add_row(*row, style="bold" if row[0] == WARPSPAN and not markdown else "")
+    console.print(table)
+    console.print()
+
+
+def _bottom(heading: str, lines: int) -> str:
+    return "\n" * (lines - heading.count("\n")) + heading
+
+
+def _mode_grid(result: ModeResult) -> _Grid:
+    return _Grid(
+        f"{_MODE_TITLES[result.mode]} ({result.rounds} rounds)",
+        (
+            "",
+            "small\ncaller\np50",
+            "p99",
+            "× bare",
+            "small\nCPU",
+            "× hand-\nwritten",
+            "deep\ncaller\np50",
+            "p99",
+            "deep\nCPU",
+            "submodule\nns",
+            "span\nattr.",
+        ),
+        [
+            (row.variant, *_cells(row))
+            for row in result.rows
+            if row.variant != BASELINE and row.unavailable is None
+        ],
     )
-    table.add_column("\n\n", no_wrap=True)
-    for heading in (
-        "small\ncaller\np50",
-        "\n\np99",
-        "\n\n× bare",
-        "small\nCPU\n",
-        "\n× hand-\nwritten",
-        "deep\ncaller\np50",
-        "\n\np99",
-        "deep\nCPU\n",
-        "\nsubmodule\nns",
-        "\nspan\nattr.",
-    ):
-        table.add_column(heading, justify="right")
-    for row in result.rows:
-        if row.variant != BASELINE and row.unavailable is None:
-            style = "bold" if row.variant == WARPSPAN else ""
-            table.add_row(row.variant, *_cells(row), style=style)
-    return table
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row) -> tuple[str, ...]:
     small, deep = row.small, row.deep
     if small is None or deep is None:
-        return []
-    return [
+        return ()
+    return (
         _us(small.caller_p50_ns),
         _us(small.caller_p99_ns),
         _times(row.caller_ratio),
@@ -129,40 +157,39 @@ def _cells(row: Row) -> list[str]:
         _us(deep.processor_ns),
         _ABSENT if row.submodule_ns is None else f"{row.submodule_ns:.0f}",
         _ABSENT if row.attributes is None else str(row.attributes),
-    ]
-
-
-def _full_rate_table(result: ModeResult) -> Table:
-    table = Table(
-        title="At full rate: one caller of the small model, recorded",
-        title_justify="left",
-        box=box.SIMPLE,
-        pad_edge=False,
     )
-    table.add_column("\n", no_wrap=True)
-    for heading in ("calls\n1/s", "spans\n1/s", "first drop\nafter s"):
-        table.add_column(heading, justify="right")
-    for row in result.full_rate:
-        first = _ABSENT if row.first_drop_s is None else f"{row.first_drop_s:.2f}"
-        table.add_row(row.variant, f"{row.calls_per_s:,.0f}", f"{row.recorded_per_s:,.0f}", first)
-    return table
 
 
-def _target_table(found: Iterable[Target]) -> Table:
-    table = Table(title="Targets", title_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("warpspan")
-    for heading in ("measured", "at most", ""):
-        table.add_column(heading, justify="right")
+def _full_rate_grid(result: ModeResult) -> _Grid:
+    return _Grid(
+        "At full rate: one caller of the small model, recorded",
+        ("", "calls\n1/s", "spans\n1/s", "first drop\nafter s"),
+        [
+            (
+                row.variant,
+                f"{row.calls_per_s:,.0f}",
+                f"{row.recorded_per_s:,.0f}",
+                _ABSENT if row.first_drop_s is None else f"{row.first_drop_s:.2f}",
+            )
+            for row in result.full_rate
+        ],
+    )
+
+
+def _target_grid(found: Iterable[Target]) -> _Grid:
+    rows = []
     for target in found:
         digits = 0 if target.unit == "ns" else 2
         measured = _ABSENT if target.measured is None else f"{target.measured:.{digits}f}"
-        table.add_row(
-            target.name,
-            f"{measured} {target.unit}",
-            f"{target.limit:.{digits}f} {target.unit}",
-            Text("met", style="green") if target.met else Text("missed", style="red"),
+        rows.append(
+            (
+                target.name,
+                f"{measured} {target.unit}",
+                f"{target.limit:.{digits}f} {target.unit}",
+                "met" if target.met else "missed",
+            )
         )
-    return table
+    return _Grid("Targets", ("", "measured", "at most", ""), rows)
 
 
 def to_json(results: Sequence[ModeResult], environment: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import typer
 
 from warpspan import __version__
 from warpspan.bench import fused_cli
+from warpspan.cli import doctor as doctor_command
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
+from warpspan.cli import top as top_command
 from warpspan.cli.process import CannotRunError
 
 app = typer.Typer(
@@ -125,6 +127,47 @@ def report(
         report_command.report(file, as_json=as_json)
     except report_command.CannotReportError as error:
         fail(str(error), error.code)
+
+
+@app.command()
+def top(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Show one picture and exit.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line, one a second.")
+    ] = False,
+) -> None:
+    """Show the GPUs of this machine and the instrumented processes on them, live.
+
+    Kernels is the share of time in which any kernel ran; SM, tensor and DRAM are how busy those
+    units were (Hopper and newer). Cycles, GPU-seconds and joules are means per inference over the
+    last second, of processes of your own user.
+
+    Exit code 1: there is no GPU to show.
+    """
+    try:
+        top_command.top(as_json=as_json, once=once)
+    except top_command.CannotShowError as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def doctor(
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object for programs.")
+    ] = False,
+) -> None:
+    """Say what works here, what does not, and how to fix it.
+
+    Run it with the environment of your program: its variables are looked at.
+
+    Exit code 0: nothing is broken. 1: something is.
+    """
+    if not doctor_command.doctor(as_json=as_json):
+        raise typer.Exit(1)
 
 
 def _bench(name: str, arguments: list[str]) -> NoReturn:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+from opentelemetry.metrics import Meter, Observation
 
 from warpspan import guard, signals
+from warpspan.emit.instruments import Active, counter, histogram, observe
 from warpspan.records import DeviceState, Inference, device_attributes
-from warpspan.signals import Metric
 
 
 class Finisher(Protocol):
@@ -43,19 +43,17 @@ class Metrics:
         devices: Callable[[], Iterable[DeviceState]],
         finisher: Finisher,
     ) -> None:
-        global _active
-        _active = self
-        self._meter = meter
+        _active.set(self, meter)
         self._devices = devices
         self._finisher = finisher
-        self._duration = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DURATION)
-        self._device = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_DURATION)
-        self._queue = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
-        self._batch = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
-        self._peak = _histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
-        self._idle = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME)
-        self._oom = _counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
-        for metric, create, observe in (
+        self._duration = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DURATION)
+        self._device = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_DURATION)
+        self._queue = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
+        self._batch = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
+        self._peak = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
+        self._idle = counter(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME)
+        self._oom = counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
+        for metric, create, ask in (
             (
                 signals.METRIC_PYTORCH_INFERENCE_ACTIVE,
                 meter.create_observable_up_down_counter,
@@ -87,13 +85,11 @@ class Metrics:
                 Metrics._observe_slice,
             ),
         ):
-            create(metric.name, [_asking(meter, observe)], metric.unit, metric.description)
+            observe(create, metric, _active.asking(meter, ask))
 
     def close(self) -> None:
         """Observe nothing any more."""
-        global _active
-        if _active is self:
-            _active = None
+        _active.clear(self)
 
     def record(self, record: Inference, context: Context) -> None:
         """Record an inference; its span's context gives the exemplars."""
@@ -146,39 +142,4 @@ class Metrics:
             yield Observation(count, {signals.WARPSPAN_FAULT_ORIGIN: origin})
 
 
-_active: Metrics | None = None
-
-
-def _asking(
-    meter: Meter, observe: Callable[[Metrics], Iterable[Observation]]
-) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    """A callback that asks those metrics that are active on its meter when it is called.
-
-    The SDK creates an instrument once and keeps its first callback for as long as its meter
-    lives, and so what that callback holds: it must serve the next instrumentation, too.
-    """
-
-    def callback(_: CallbackOptions) -> Iterable[Observation]:
-        if _active is None or _sdk(_active._meter) is not _sdk(meter):
-            return ()
-        return observe(_active)
-
-    return callback
-
-
-def _sdk(meter: Meter) -> Meter:
-    """The meter behind the one that the API gives before a provider is set."""
-    return getattr(meter, "_real_meter", None) or meter
-
-
-def _histogram(meter: Meter, metric: Metric) -> Histogram:
-    return meter.create_histogram(
-        metric.name,
-        metric.unit,
-        metric.description,
-        explicit_bucket_boundaries_advisory=metric.buckets,
-    )
-
-
-def _counter(meter: Meter, metric: Metric) -> Counter:
-    return meter.create_counter(metric.name, metric.unit, metric.description)
+_active: Active[Metrics] = Active()

@@ -11,9 +11,10 @@ from typing import Any
 from opentelemetry import metrics, trace
 
 from warpspan import guard
+from warpspan.emit.device_metrics import DeviceMetrics
 from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
-from warpspan.records import DeviceState, Inference
+from warpspan.records import DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
 
@@ -31,6 +32,7 @@ class Telemetry:
         self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider))
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._metrics: Metrics | None = None
+        self._device_metrics: DeviceMetrics | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
@@ -39,20 +41,27 @@ class Telemetry:
         self,
         devices: Callable[[], Iterable[DeviceState]],
         finisher: Finisher,
+        usage: Callable[[], Iterable[DeviceUsage]],
+        *,
+        hardware: bool,
     ) -> None:
         """Create the metrics, those that are asked for included."""
         self._metrics = Metrics(self._meter, devices, finisher)
+        self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        if self._metrics is not None:
-            self._metrics.close()
+        for metrics_ in (self._metrics, self._device_metrics):
+            if metrics_ is not None:
+                metrics_.close()
 
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Record the metrics and end the span; a failure of one does not cost the other."""
         try:
             if self._metrics is not None:
                 self._metrics.record(record, opened[1])
+            if record.usage is not None and self._device_metrics is not None:
+                self._device_metrics.record(record, record.usage, opened[1])
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -62,8 +63,8 @@ class Lease:
         self._pool.append(self.event)
 
 
-class Events(NamedTuple):
-    """What is known when an inference begins on the device.
+class Events:
+    """What is known of an inference on the device, from its begin on.
 
     Args:
         start: event before its first work.
@@ -72,10 +73,19 @@ class Events(NamedTuple):
         previous_end: end event of the inference that ended last before, or None.
     """
 
-    start: Lease
-    enqueued_ns: int
-    found_idle: bool
-    previous_end: Lease | None
+    # On the class, so that an inference pays for these only when they are set.
+    #: Event after its last work; None while it is open.
+    end: Lease | None = None
+    #: Kept here by the meter of the device.
+    account: Any = None
+
+    def __init__(
+        self, start: Lease, enqueued_ns: int, found_idle: bool, previous_end: Lease | None
+    ) -> None:
+        self.start = start
+        self.enqueued_ns = enqueued_ns
+        self.found_idle = found_idle
+        self.previous_end = previous_end
 
 
 class DeviceTimes(NamedTuple):
@@ -99,6 +109,8 @@ class DeviceTimeline:
         self._latest_end: Lease | None = None
         self._anchor: Events | None = None
         self._anchor_due_ns = 0
+        #: Where a meter wants to know of every inference that begins, or None.
+        self.begun: deque[weakref.ref[Events]] | None = None
 
     @property
     def capturing(self) -> bool:
@@ -117,15 +129,18 @@ class DeviceTimeline:
             if found_idle:
                 self._anchor_due_ns = now + _ANCHOR_AGE_NS
         start.event.record(stream)
-        return Events(start, now, found_idle, self._latest_end)
+        events = Events(start, now, found_idle, self._latest_end)
+        if self.begun is not None:
+            self.begun.append(weakref.ref(events))
+        return events
 
-    def end(self) -> Lease | None:
+    def end(self, events: Events) -> Lease | None:
         """Record the end event; None inside a graph capture."""
         if self.capturing:
             return None
         end = self._lease()
         end.event.record(torch.cuda.current_stream(self._ordinal))
-        self._latest_end = end
+        self._latest_end = events.end = end
         return end
 
     def _lease(self) -> Lease:
@@ -155,11 +170,16 @@ class DeviceTimeline:
             if not overlapped and self.done(events.previous_end):
                 gap_s = events.previous_end.event.elapsed_time(start) / 1e3
                 idle_s = max(0.0, gap_s)
-        if events.found_idle:
-            self._anchor = events
-        queue_s = None
-        if self._anchor is not None:
-            on_device_s = self._anchor.start.event.elapsed_time(start) / 1e3
-            on_host_s = (events.enqueued_ns - self._anchor.enqueued_ns) / 1e9
-            queue_s = max(0.0, on_device_s - on_host_s)
+        started_ns = self.started_ns(events)
+        queue_s = None if started_ns is None else max(0, started_ns - events.enqueued_ns) / 1e9
         return DeviceTimes(start.elapsed_time(end.event) / 1e3, queue_s, idle_s)
+
+    def started_ns(self, events: Events) -> int | None:
+        """Host time at which the device passed a start event; None until the clocks are tied."""
+        anchor = self._anchor
+        if events.found_idle and (anchor is None or events.enqueued_ns > anchor.enqueued_ns):
+            anchor = self._anchor = events
+        if anchor is None:
+            return None
+        since_ms: float = anchor.start.event.elapsed_time(events.start.event)
+        return anchor.enqueued_ns + round(since_ms * 1e6)

@@ -39,6 +39,7 @@ class Entry:
         "_module",
         "compiled",
         "device",
+        "exports",
         "has_state",
         "name",
         "place",
@@ -56,6 +57,7 @@ class Entry:
         self._dtype = None if anchor is None else anchor.dtype
         self.device = torch.device("cpu") if anchor is None else anchor.device
         self.has_state = anchor is not None or _has_packed_state(inner)
+        self.exports = _is_exporter(module)
         # The tracker's own notes, kept here so that it need not look them up for each call:
         # whether calls are inferences, where they run, the name and attributes of their spans.
         self.recorded = True
@@ -141,6 +143,12 @@ def _is_compiled(module: torch.nn.Module) -> bool:
         if inner is module:
             return False
         module = inner
+
+
+def _is_exporter(module: torch.nn.Module) -> bool:
+    """Whether it is what torch.export calls in old versions of torch: the call traces only."""
+    context = getattr(module, "dynamo_ctx", None) if _is_compiled(module) else None
+    return bool(getattr(context, "export", False))
 
 
 def _first_tensor(module: torch.nn.Module) -> torch.Tensor | None:

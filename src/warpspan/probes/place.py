@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from warpspan import guard
 from warpspan.probes.clock import DeviceTimeline
 from warpspan.probes.memory import PeakLedger
-from warpspan.records import Device, DeviceState
+from warpspan.records import Device, DeviceState, Usage
 
 # What an inference found when it began on a device: how many others were open, how many had begun
 # before it, and the host clock of the latest end (None before the first). A plain tuple, since a
 # named one costs the caller's thread three times as much.
 Entrance: TypeAlias = tuple[int, int, int | None]
+
+
+class Meter(Protocol):
+    """Knows what an inference had of its device; `device` implements it."""
+
+    def settled(self, events: Any) -> bool:
+        """Whether what an inference had is known, or won't be. Asks, never waits."""
+
+    def usage(self, events: Any) -> Usage | None:
+        """What an inference had of the device. Asked once."""
+
+    def hurry(self) -> None:
+        """Somebody waits for the inferences that ended."""
 
 
 def host_idle_s(entrance: Entrance, began_ns: int) -> float | None:
@@ -35,6 +48,8 @@ class Place:
         timeline: its events, or None where the device has none.
         ledger: its memory peaks, or None where they can't be read.
         limit_bytes: its total memory, or None.
+        sm_count: its multiprocessors, or None.
+        name: its model, or None.
     """
 
     def __init__(
@@ -43,14 +58,20 @@ class Place:
         timeline: DeviceTimeline | None = None,
         ledger: PeakLedger | None = None,
         limit_bytes: int | None = None,
+        sm_count: int | None = None,
+        name: str | None = None,
     ) -> None:
         self.device = device
         self.timeline = timeline
         self.ledger = ledger
         self.limit_bytes = limit_bytes
+        self.sm_count = sm_count
+        self.name = name
+        self.meter: Meter | None = None
         self.is_host = device.type == "cpu"
         self.open = 0
-        self._begun = 0
+        #: Inferences so far.
+        self.begun = 0
         self.allocated_bytes: int | None = None
         self.reserved_bytes: int | None = None
         # Re-entrant: a signal handler may run a model between two bytecodes of the same thread.
@@ -65,9 +86,9 @@ class Place:
     def enter(self) -> Entrance:
         """Count an inference in."""
         with self._lock:
-            others, begun = self.open, self._begun
+            others, begun = self.open, self.begun
             self.open = others + 1
-            self._begun = begun + 1
+            self.begun = begun + 1
             return others, begun, self._last_end_ns
 
     def leave(self, entrance: Entrance, ended_ns: int) -> int:
@@ -76,14 +97,27 @@ class Place:
             self.open -= 1
             if self._last_end_ns is None or ended_ns > self._last_end_ns:
                 self._last_end_ns = ended_ns
-            return entrance[0] + self._begun - entrance[1]
+            return entrance[0] + self.begun - entrance[1]
 
 
 class Places:
-    """The places of this process, made when first asked for."""
+    """The places of this process, made when first asked for.
 
-    def __init__(self, *, memory: bool, pool_size: int) -> None:
+    Args:
+        memory: whether the allocator's counters are read.
+        pool_size: events that are kept for each device.
+        meter: makes the meter of a CUDA device, or None where it has none.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory: bool,
+        pool_size: int,
+        meter: Callable[[Place], Meter | None] | None = None,
+    ) -> None:
         self._memory = memory
+        self._make_meter = meter
         self._pool_size = pool_size
         self._places: dict[torch.device, Place] = {}
 
@@ -111,19 +145,29 @@ class Places:
 
     def _cuda(self, device: torch.device) -> Place:
         ordinal = device.index
-        uuid = limit = None
+        uuid = limit = sm_count = name = None
         try:
             properties = torch.cuda.get_device_properties(ordinal)
             limit = properties.total_memory
+            sm_count = properties.multi_processor_count
+            name = properties.name
             uuid = getattr(properties, "uuid", None)  # torch >= 2.5
         except Exception as error:
             guard.caught("device properties", error)
-        return Place(
+        place = Place(
             Device("cuda", ordinal, f"GPU-{str(uuid).removeprefix('GPU-')}" if uuid else None),
             DeviceTimeline(ordinal, self._pool_size),
             _ledger(ordinal) if self._memory else None,
             limit,
+            sm_count,
+            name,
         )
+        if self._make_meter is not None:
+            try:
+                place.meter = self._make_meter(place)
+            except Exception as error:
+                guard.caught("sampler", error)
+        return place
 
 
 def _named(device: torch.device) -> Device:

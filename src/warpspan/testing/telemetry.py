@@ -61,10 +61,13 @@ class InMemoryTelemetry:
         instrumentor = warpspan.WarpspanInstrumentor()
         if instrumentor.is_instrumented_by_opentelemetry:
             raise RuntimeError("warpspan is instrumented already: uninstrument it first")
+        settings = dict(self._settings)
+        if activated() is not None:
+            settings.setdefault("sample_period_s", 0.0)  # a scripted device has no driver to ask
         instrumentor.instrument(
             tracer_provider=self.tracer_provider,
             meter_provider=self.meter_provider,
-            **self._settings,
+            **settings,
         )
         return self
 

@@ -13,7 +13,17 @@ from torch import nn
 order = sys.argv[1]
 if order == "before":
     import torch._dynamo
-exporter = None
+exporter = provider = None
+
+
+def switch(on):
+    """Instrument or uninstrument, in the runs that do so at all."""
+    if provider is not None and on:
+        warpspan.WarpspanInstrumentor().instrument(tracer_provider=provider)
+    elif provider is not None:
+        warpspan.WarpspanInstrumentor().uninstrument()
+
+
 if order != "never":
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -24,7 +34,7 @@ if order != "never":
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    warpspan.WarpspanInstrumentor().instrument(tracer_provider=provider)
+    switch(on=True)
 
 assert ("torch._dynamo" in sys.modules) == (order == "before")
 import torch._dynamo  # noqa: E402 - after the patch, if that is the order
@@ -167,6 +177,19 @@ def twelve_in_place(backend):
         model(X)
 
 
+def switched(backend):
+    """Compiled while it is not instrumented, called while it is, and again while it is not."""
+    switch(on=False)
+    models = [torch.compile(Model().eval(), backend=backend, fullgraph=True), Model().eval()]
+    models[1].compile(backend=backend, fullgraph=True)
+    for on in (True, False, True):
+        for model in models:
+            model(X)
+        switch(on)
+    for model in models:
+        model(X)
+
+
 def exported(backend):
     model = Model().eval()
     for strict in (True, False):
@@ -191,6 +214,7 @@ for way in (
     training,
     twelve_classes,
     twelve_in_place,
+    switched,
     exported,
 ):
     torch._dynamo.reset()

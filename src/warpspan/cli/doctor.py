@@ -1,0 +1,77 @@
+"""`warpspan doctor`: what works here, what does not, and how to fix it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from warpspan import __version__
+from warpspan.cli import doctor_device, doctor_software
+from warpspan.cli.finding import Finding, unlogged
+from warpspan.cli.report import output_console
+from warpspan.config import environment
+
+_SIGNS = {
+    "ok": ("✓", "green"),
+    "note": ("·", "dim"),
+    "warning": ("!", "yellow"),
+    "error": ("✗", "red"),
+}
+_CHECKS: tuple[Callable[[Mapping[str, str]], Iterable[Finding]], ...] = (
+    doctor_software.torch_build,
+    doctor_device.nvml,
+    doctor_device.other_profilers,
+    doctor_software.instrumentation,
+    doctor_software.settings,
+    doctor_software.exporters,
+    doctor_software.conflicts,
+)
+
+
+def examine(environ: Mapping[str, str]) -> list[Finding]:
+    """Everything that was found. A check that fails is a finding, too."""
+    found: list[Finding] = []
+    for check in _CHECKS:
+        try:
+            found += check(environ)
+        except Exception as error:
+            name = check.__name__.replace("_", " ")
+            found.append(Finding("error", name, f"could not be checked: {error}"))
+    return found
+
+
+def doctor(*, as_json: bool) -> bool:
+    """Print what was found; whether nothing is broken."""
+    with unlogged():
+        found = examine(environment())
+    healthy = not any(finding.state == "error" for finding in found)
+    if as_json:
+        print(json.dumps({"healthy": healthy, "findings": [one._asdict() for one in found]}))
+    else:
+        _print(found, output_console(stderr=False))
+    return healthy
+
+
+def _print(found: list[Finding], console: Console) -> None:
+    table = Table.grid(padding=(0, 1), pad_edge=False)
+    table.add_column(width=1)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for finding in found:
+        sign, style = _SIGNS[finding.state]
+        said = Text(finding.said)
+        if finding.fix:
+            said.append(f"\n→ {finding.fix}", style="bold")
+        table.add_row(Text(sign, style=style), Text(finding.subject), said)
+    states = [finding.state for finding in found]
+    errors, warnings = states.count("error"), states.count("warning")
+    console.print(Text(f"warpspan {__version__} doctor", style="bold"))
+    console.print(table)
+    if errors or warnings:
+        console.print(f"{errors} broken, {warnings} to look at", highlight=False)
+    else:
+        console.print("All works.", highlight=False)

@@ -1,0 +1,180 @@
+"""The checks of devices and their driver."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from warpspan.cli.finding import Finding
+from warpspan.device import identity, none
+from warpspan.device.base import Driver, Gpu
+from warpspan.records import DeviceSample
+from warpspan.report.text import size
+
+_GPM_PAUSE_S = 0.15
+# Programs that hold or share the counters, by the name of their process (15 characters).
+_PROFILERS = {
+    "nv-hostengine": "DCGM's host engine",
+    "dcgm-exporter": "dcgm-exporter",
+    "ncu": "Nsight Compute",
+    "nsys": "Nsight Systems",
+    "nsys-launcher": "Nsight Systems",
+}
+_INJECTIONS = ("CUDA_INJECTION64_PATH", "NVTX_INJECTION64_PATH")
+
+
+def has_device_files() -> bool:
+    """Whether the kernel shows NVIDIA GPUs to this machine or container."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/proc/driver/nvidia/version").exists()
+
+
+def nvml(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The driver's library, and each device."""
+    driver = none.driver()
+    try:
+        if not driver.open():
+            yield _no_driver(driver)
+            return
+        version, cuda = driver.version(), driver.cuda_version()
+        yield Finding("ok", "NVML", f"driver {version}, for CUDA up to {cuda}")
+        gpus = driver.gpus()
+        shown = identity.visible(gpus, environ.get(identity.VISIBLE), environ.get(identity.ORDER))
+        yield _visible(gpus, shown, environ)
+        if shown and importlib.util.find_spec("torch") is not None:
+            yield from _torch(len(shown))
+        for index, gpu in enumerate(gpus):
+            yield from _gpu(driver, index, gpu)
+    finally:
+        driver.close()
+
+
+def _no_driver(driver: Driver) -> Finding:
+    problem = driver.problem or "it does not answer"
+    said, _, fix = problem.partition(": ")
+    if has_device_files():
+        return Finding("error", "NVML", f"{said}, so no energy, cycles or SM utilization", fix)
+    return Finding(
+        "note", "NVML", f"{said}; this machine shows no NVIDIA GPU, so nothing is missing"
+    )
+
+
+def _visible(gpus: list[Gpu], shown: list[str | None], environ: Mapping[str, str]) -> Finding:
+    chosen = environ.get(identity.VISIBLE)
+    setting = "" if chosen is None else f" ({identity.VISIBLE}={chosen})"
+    if not shown:
+        return Finding(
+            "warning",
+            "devices",
+            f"CUDA shows none of {len(gpus)} to a program{setting}",
+            f"unset {identity.VISIBLE}" if chosen is not None else "",
+        )
+    if None in shown:
+        return Finding(
+            "warning",
+            "devices",
+            "GPUs of several models: with torch before 2.5 their order is not known",
+            f"{identity.ORDER}=PCI_BUS_ID",
+        )
+    names = ", ".join(f"cuda:{index} is {uuid}" for index, uuid in enumerate(shown))
+    return Finding("ok", "devices", f"{len(shown)} of {len(gpus)}{setting}: {names}")
+
+
+def _torch(shown: int) -> Iterator[Finding]:
+    """The same devices as torch sees them."""
+    import torch
+
+    seen = torch.cuda.device_count()
+    if seen == 0:
+        fix = "see nvidia-smi" if torch.version.cuda else "install a torch built with CUDA"
+        yield Finding(
+            "error", "devices", f"torch sees none of the {shown} that the driver has", fix
+        )
+
+
+def _gpu(driver: Driver, index: int, gpu: Gpu) -> Iterator[Finding]:
+    subject = f"GPU {index}"
+    memory = "" if gpu.memory_bytes is None else f", {size(gpu.memory_bytes)}"
+    if gpu.mig:
+        if not gpu.instances:
+            yield Finding(
+                "error",
+                subject,
+                f"{gpu.name}{memory}: MIG is on, and no instance exists",
+                "nvidia-smi mig -cgi … -C",
+            )
+            return
+        profiles = ", ".join(instance.profile or "?" for instance in gpu.instances)
+        yield Finding(
+            "note",
+            subject,
+            f"{gpu.name}{memory}: MIG {profiles}. Energy is the whole device's meter, so it is "
+            "not on spans",
+        )
+    else:
+        yield Finding("ok", subject, f"{gpu.name}{memory}")
+    uuid = gpu.instances[0].uuid if gpu.mig else gpu.uuid
+    reader = driver.reader(uuid)
+    first = reader.read(time.perf_counter_ns())
+    time.sleep(_GPM_PAUSE_S)
+    second = reader.read(time.perf_counter_ns())
+    yield _sm(driver, subject, gpu, uuid, second)
+    if not gpu.mig:
+        yield _energy(subject, first, second)
+    yield Finding("ok", subject, f"a sample takes {second.cost_s * 1e3:.2f} ms, on its own thread")
+    if second.throttle_reasons:
+        reasons = ", ".join(reason.replace("_", " ") for reason in second.throttle_reasons)
+        yield Finding("note", subject, f"its clocks are held down now by: {reasons}")
+
+
+def _sm(driver: Driver, subject: str, gpu: Gpu, uuid: str, sample: DeviceSample) -> Finding:
+    if sample.sm_utilization is not None:
+        return Finding("ok", subject, "GPM: SM utilization, occupancy, tensor and DRAM activity")
+    refused = {**driver.refusals(gpu.uuid), **driver.refusals(uuid)}
+    for name in ("nvmlGpmSampleGet", "nvmlGpmMigSampleGet", "nvmlGpmQueryDeviceSupport"):
+        if name in refused:
+            said, _, fix = refused[name].partition(": ")
+            return Finding("warning", subject, f"GPM is refused: {said}", fix)
+    return Finding(
+        "note", subject, "GPM is not offered (it comes with Hopper), so no SM utilization"
+    )
+
+
+def _energy(subject: str, first: DeviceSample, second: DeviceSample) -> Finding:
+    if first.energy_j is not None and second.energy_j is not None:
+        return Finding("ok", subject, "energy counter")
+    if second.power_w is not None:
+        return Finding("note", subject, "no energy counter: energy is power × time")
+    return Finding("warning", subject, "neither energy nor power: no joules")
+
+
+def other_profilers(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Who else uses the counters."""
+    found = sorted({name for name in _running() if name in _PROFILERS})
+    for name in found:
+        yield Finding(
+            "warning",
+            "profilers",
+            f"{_PROFILERS[name]} runs and shares the SM counters: each may see gaps",
+            "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS=off where DCGM exports the hw.* values",
+        )
+    for variable in _INJECTIONS:
+        if environ.get(variable):
+            yield Finding(
+                "warning",
+                "profilers",
+                f"{variable} loads a profiler into every CUDA program",
+                f"unset {variable}",
+            )
+
+
+def _running() -> Iterator[str]:
+    for entry in os.scandir("/proc"):
+        if re.fullmatch(r"\d+", entry.name):
+            try:
+                yield Path(entry.path, "comm").read_text(errors="replace").strip()
+            except OSError:
+                continue

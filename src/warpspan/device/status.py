@@ -1,0 +1,152 @@
+"""What a process tells `warpspan top`: a small file, written only while somebody looks.
+
+`top` touches the file `watch` in a directory of this user alone. A process that samples a GPU sees
+that, at most once a second, and writes `<pid>.json` beside it. Nothing listens, nothing is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from warpspan.device.meter import Meter
+from warpspan.records import Quantities
+
+_WATCH = "watch"
+_WATCHED_S = 10.0
+_STALE_S = 5.0
+
+
+def folder(environ: Mapping[str, str]) -> Path:
+    """The directory of this user: under XDG_RUNTIME_DIR, else under the one for temporary files."""
+    if environ.get("XDG_RUNTIME_DIR"):
+        return Path(environ["XDG_RUNTIME_DIR"]) / "warpspan"
+    return Path(tempfile.gettempdir()) / f"warpspan-{os.getuid()}"
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path is a directory of this user that nobody else may enter."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.getuid()
+        and not stat.S_IMODE(found.st_mode) & 0o077
+    )
+
+
+class Publisher:
+    """Writes what this process has to tell, while somebody looks.
+
+    Args:
+        environ: the environment of this process.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._folder = folder(environ)
+        name = environ.get("OTEL_SERVICE_NAME") or Path(sys.argv[0] or "python").name
+        self._service = name
+        self._before: dict[Meter, tuple[float, int, int, Quantities]] = {}
+        self._written: Path | None = None
+
+    def __call__(self, meters: Iterable[Meter]) -> None:
+        """Publish, if somebody looks. Called about once a second."""
+        if not self._is_watched():
+            self._before.clear()
+            return
+        now_s = time.monotonic()
+        devices = [self._device(meter, now_s) for meter in meters]
+        text = json.dumps(
+            {
+                "pid": os.getpid(),
+                "service": self._service,
+                "unix_time": time.time(),
+                "devices": devices,
+            }
+        )
+        target = self._folder / f"{os.getpid()}.json"
+        draft = target.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(draft, flags, 0o600), "w") as stream:
+            stream.write(text)
+        draft.replace(target)
+        self._written = target
+
+    def close(self) -> None:
+        """Take back what was written."""
+        if self._written is not None:
+            self._written.unlink(missing_ok=True)
+
+    def _is_watched(self) -> bool:
+        try:
+            age_s = time.time() - (self._folder / _WATCH).stat().st_mtime
+        except OSError:
+            return False
+        return age_s < _WATCHED_S and is_private(self._folder)
+
+    def _device(self, meter: Meter, now_s: float) -> dict[str, Any]:
+        current = (now_s, meter.inferences, meter.measured, meter.reported)
+        before = self._before.get(meter)
+        self._before[meter] = current
+        device = meter.place.device
+        found: dict[str, Any] = {
+            "id": meter.latest.device_id if meter.latest is not None else device.id,
+            "index": device.ordinal,
+            "open": meter.place.open,
+            "inferences": meter.inferences,
+        }
+        if before is None:
+            return found
+        passed_s = now_s - before[0]
+        measured = meter.measured - before[2]
+        found["inferences_per_s"] = (meter.inferences - before[1]) / passed_s
+        if measured:
+            for name, now, then in zip(
+                ("gpu_s", "joules", "cycles_active", "cycles_elapsed"),
+                meter.reported,
+                before[3],
+                strict=True,
+            ):
+                if now is not None:
+                    found[f"{name}_per_inference"] = (now - (then or 0.0)) / measured
+        return found
+
+
+def watch(environ: Mapping[str, str]) -> bool:
+    """Ask the processes of this user to tell; False where the directory is not safe to use."""
+    path = folder(environ)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        if not is_private(path):
+            return False
+        (path / _WATCH).touch(mode=0o600)
+    except OSError:
+        return False
+    return True
+
+
+def read(environ: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the processes of this user told lately. Files of processes that ended are removed."""
+    path = folder(environ)
+    if not is_private(path):
+        return []
+    found = []
+    for file in sorted(path.glob("*.json")):
+        try:
+            told = json.loads(file.read_text())
+            if not Path(f"/proc/{told['pid']}").exists():
+                file.unlink(missing_ok=True)
+            elif time.time() - told["unix_time"] < _STALE_S:
+                found.append(told)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # half a file, or none of ours
+    return found
