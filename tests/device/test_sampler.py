@@ -217,6 +217,15 @@ def test_a_driver_that_blocks(fake, work, telemetry):
     assert [] == [record for record in records if record.duration_s > 1]
 
 
+def test_a_slow_driver_is_waited_for(fake, work, telemetry):
+    """After samples of 50 ms the sampler rests for a second, and inferences wait that long."""
+    fake.script(GPU, STEADY, "latency nvmlDeviceGetClockInfo 0.05", clock="live")
+    run_until(work, lambda: meter().samples > 2)
+    assert warpspan.flush(30)
+    *_, last = telemetry.records()
+    assert last.usage is not None
+
+
 def test_the_caller_never_asks_the_driver(fake, work, telemetry):
     """All calls come from the sampler's thread."""
     fake.script(GPU, STEADY, clock="live")
@@ -291,7 +300,7 @@ def test_it_rests_when_nothing_runs_and_when_the_driver_is_slow(monkeypatch):
     """A period while inferences run, five seconds when none does, twenty times what a call took."""
     now = [100.0]
     monkeypatch.setattr(sampler_module.time, "monotonic", lambda: now[0])
-    meter = SimpleNamespace(busy=True, add=lambda sample: None)
+    meter = SimpleNamespace(busy=True, rest_s=0.0, add=lambda sample: None)
     watch = sampler_module._Watch(meter, os.environ)
     took_s = [0.0]
 

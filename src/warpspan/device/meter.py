@@ -101,7 +101,7 @@ class Meter:
 
     Args:
         place: the device.
-        hold_s: how long inferences may wait for the next sample.
+        hold_s: how long inferences may wait for the next sample, over the rest of the sampler.
         ring: has the sampler take a sample soon.
         scope: what the SM counters of the device cover.
     """
@@ -116,6 +116,8 @@ class Meter:
         #: Samples so far, and seconds that the driver took for them.
         self.samples = 0
         self.cost_s = 0.0
+        #: How long the sampler rests before its next sample, because the driver was slow.
+        self.rest_s = 0.0
         self.latest: DeviceSample | None = None
         self._timeline: DeviceTimeline = place.timeline  # type: ignore[assignment]
         self._begun: deque[weakref.ref[Events]] = deque()
@@ -195,7 +197,7 @@ class Meter:
         # Counted for the sampler, not for each inference: behind a driver that does not answer
         # all of them wait once, together.
         if self._give_up_s is None:
-            self._give_up_s = time.monotonic() + self._hold_s
+            self._give_up_s = time.monotonic() + self.rest_s + self._hold_s
         return time.monotonic() >= self._give_up_s
 
     def usage(self, events: Events) -> Usage | None:

@@ -158,14 +158,13 @@ class _Watch:
         self._reader: Reader | None = None
         self._sampled_s: float | None = None
         self._slow_due_s = 0.0
-        self._rest_s = 0.0
 
     def due_s(self, period_s: float) -> float:
         """When to sample next, as `time.monotonic` counts."""
         if self._sampled_s is None:
             return 0.0
         wait_s = period_s if self.meter.busy else _IDLE_BEAT_S
-        return self._sampled_s + max(wait_s, self._rest_s)
+        return self._sampled_s + max(wait_s, self.meter.rest_s)
 
     def sample(self, driver: Driver) -> None:
         """Take a sample."""
@@ -190,7 +189,7 @@ class _Watch:
             )
         self._sampled_s = started_s
         # A driver that is slow is asked less often.
-        self._rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)
+        self.meter.rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)
         try:
             self.meter.add(sample)
         except Exception as error:
