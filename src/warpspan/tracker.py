@@ -21,7 +21,18 @@ from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
 from warpspan.records import DeviceState, start_attributes
-from warpspan.window import Shade, Sink, Step, Window, current, disown, is_open, leave
+from warpspan.window import (
+    OUTSIDE,
+    Outside,
+    Shade,
+    Sink,
+    Step,
+    Window,
+    current,
+    disown,
+    is_open,
+    leave,
+)
 
 Scope: TypeAlias = Shade | Step | Window
 
@@ -80,8 +91,7 @@ class Tracker:
                 or _dispatch_mode(_FAKE) is not None
             ):
                 return None
-            outer = current.get()
-            if outer is not None:
+            if current.get() is not OUTSIDE:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
@@ -155,7 +165,16 @@ class Tracker:
         self.completion.stop()
 
     def _open(
-        self, place: Place, name: str, attributes: dict[str, Any], *opened: Any
+        self,
+        place: Place,
+        name: str,
+        attributes: dict[str, Any],
+        operation: str,
+        model: Entry | str | None,
+        seen: inputs.Seen | None = None,
+        takes_steps: bool = False,
+        nested: bool = False,
+        cpu_time: bool = True,
     ) -> Shade | Window:
         if place.timeline is not None and place.timeline.capturing:
             return Shade()  # the graph's replay is the inference, its capture computes nothing
@@ -167,7 +186,19 @@ class Tracker:
         span = self.sink.start(name, attributes, start_ns)
         if span is None:
             return Shade()
-        window = Window(place, span, start_ns, began_ns, self._closed, *opened)
+        window = Window(
+            place,
+            span,
+            start_ns,
+            began_ns,
+            self._closed,
+            operation,
+            model,
+            seen,
+            takes_steps,
+            nested,
+            cpu_time,
+        )
         try:
             window.begin()
         except BaseException:
@@ -179,19 +210,19 @@ class Tracker:
         try:
             if leave(window):
                 self.sink.leave(window.span)
-            if current.get() is not None:
+            if current.get() is not OUTSIDE:
                 self._settle()
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
 
-    def _settle(self) -> Scope | None:
+    def _settle(self) -> Outside | Scope:
         """The scope that the caller is in, now that those are left that ended.
 
         One may have ended where it could not be left: on another thread, or out of turn.
         """
         scope = current.get()
-        while scope is not None and not is_open(scope) and leave(scope):
+        while not is_open(scope) and leave(scope):
             if isinstance(scope, Window):
                 self.sink.leave(scope.span)
             scope = current.get()
@@ -251,7 +282,7 @@ class Tracker:
 
     def _start_anew(self) -> None:
         disown(current.get(), lambda window: self.sink.leave(window.span))
-        current.set(None)
+        current.set(OUTSIDE)
         self.completion.reset()
         guard.faults.clear()
         self.places = self._make_places()

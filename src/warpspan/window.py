@@ -1,9 +1,9 @@
 """The open inference: raw readings at its begin and end, nothing computed in between.
 
-A context variable holds the scope that the caller is in. Three kinds exist: a `Window` (one
-inference), a `Step` (a module call inside a window that is not a module call itself) and a
-`Shade` (a call that is not recorded, so that nothing inside it is either). `covers` answers the
-one question that every module call asks: is it part of a call that is already open?
+A context variable holds the scope that the caller is in. Four kinds exist: `OUTSIDE` of all, a
+`Window` (one inference), a `Step` (a module call inside a window that is not a module call itself)
+and a `Shade` (a call that is not recorded, so that nothing inside it is either). `covers` answers
+the one question that every module call asks: is it part of a call that is already open?
 """
 
 from __future__ import annotations
@@ -38,6 +38,14 @@ class Sink(Protocol):
 
     def flush(self, timeout_s: float) -> bool:
         """Have the providers export what they hold; False where time ran out."""
+
+
+class Outside:
+    """No call is open."""
+
+    __slots__ = ()
+    covers = takes_steps = False
+    _token = None
 
 
 class Shade:
@@ -98,7 +106,7 @@ class Window:
     _oom_requested: int | None = None
     _steps: _StepTally | None = None
     _thread: int | None = None
-    _token: Token[Scope | None] | None = None
+    _token: Token[Scope] | None = None
     open = True
 
     def __init__(
@@ -310,8 +318,9 @@ class _StepTally:
         return Steps(self._total, self._first_ns / 1e9, self._spent_ns / 1e9)
 
 
-Scope: TypeAlias = Shade | Window | Step
-current: ContextVar[Scope | None] = ContextVar("warpspan_scope", default=None)
+Scope: TypeAlias = Outside | Shade | Window | Step
+OUTSIDE = Outside()
+current: ContextVar[Scope] = ContextVar("warpspan_scope", default=OUTSIDE)
 
 
 def is_open(scope: Scope) -> bool:
@@ -334,7 +343,7 @@ def leave(scope: Scope) -> bool:
     return True
 
 
-def disown(scope: Scope | None, closed_to: Callable[[Window], None]) -> None:
+def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
     """Forget it and those that it is in: in a forked child they are the parent's to end.
 
     Args:

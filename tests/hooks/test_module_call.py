@@ -8,7 +8,7 @@ from torch import nn
 
 from warpspan.hooks import module_call
 from warpspan.hooks.patches import Patches
-from warpspan.window import current
+from warpspan.window import OUTSIDE, current
 
 X = torch.ones(2, 4)
 
@@ -113,7 +113,7 @@ def test_what_leaves_the_call(switch, tracker, model):
             model(X, fail=error)
         assert caught.value is error
         assert [("fail", error), ("close",)] == tracker.log[1:]
-        assert current.get() is None
+        assert current.get() is OUTSIDE
 
 
 def test_switched_off(switch, tracker, model):

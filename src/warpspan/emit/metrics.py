@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, Observation
 
 from warpspan import guard, signals
-from warpspan.emit.instruments import Active, counter, histogram, observe
+from warpspan.emit.instruments import Active, counter, histogram, observe, totals
 from warpspan.records import DeviceState, Inference, device_attributes
 
 
@@ -36,7 +36,7 @@ class Metrics:
         self._queue = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
         self._batch = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
         self._peak = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
-        self._idle = counter(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME)
+        self._idle = totals(meter)
         self._oom = counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
         for metric, create, ask in (
             (
@@ -48,6 +48,11 @@ class Metrics:
                 signals.METRIC_PYTORCH_MEMORY_USAGE,
                 meter.create_observable_up_down_counter,
                 Metrics._observe_memory,
+            ),
+            (
+                signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME,
+                meter.create_observable_counter,
+                Metrics._observe_idle,
             ),
             (
                 signals.METRIC_WARPSPAN_DROPPED,
@@ -66,11 +71,18 @@ class Metrics:
         """Observe nothing any more."""
         _active.clear(self)
 
-    def record(self, record: Inference, context: Context) -> None:
-        """Record an inference; its span's context gives the exemplars."""
-        attributes: dict[str, Any] = record.start_attributes()
+    def record(self, record: Inference, attributes: dict[str, Any], context: Context) -> None:
+        """Record an inference.
+
+        Args:
+            record: what is known of it.
+            attributes: what its span started with, in which it may not have known its model.
+            context: that of its span, which gives the exemplars.
+        """
+        if record.model.name is not None and signals.PYTORCH_MODEL_NAME not in attributes:
+            attributes = {**attributes, signals.PYTORCH_MODEL_NAME: record.model.name}
         if record.error_type is not None:
-            attributes[signals.ERROR_TYPE] = record.error_type
+            attributes = {**attributes, signals.ERROR_TYPE: record.error_type}
         timing, memory = record.timing, record.memory
         self._duration.record(record.duration_s, attributes, context)
         if timing.device_time_s is not None:
@@ -78,7 +90,8 @@ class Metrics:
         if timing.queue_time_s is not None:
             self._queue.record(timing.queue_time_s, attributes, context)
         if timing.idle_time_s is not None:
-            self._idle.add(timing.idle_time_s, attributes, context)
+            key = tuple(attributes.items())
+            self._idle[key] = self._idle.get(key, 0.0) + timing.idle_time_s
         if record.input.batch_size is not None:
             self._batch.record(record.input.batch_size, attributes, context)
         if memory is not None and memory.peak_bytes is not None:
@@ -99,6 +112,10 @@ class Metrics:
             ):
                 if value is not None:
                     yield Observation(value, {**attributes, signals.PYTORCH_MEMORY_STATE: name})
+
+    def _observe_idle(self) -> Iterable[Observation]:
+        for attributes, idle_s in list(self._idle.items()):
+            yield Observation(idle_s, dict(attributes))
 
     def _observe_dropped(self) -> Iterable[Observation]:
         for reason, count in list(self._dropped.items()):

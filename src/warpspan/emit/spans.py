@@ -24,9 +24,9 @@ _SUPPRESSED_PLAIN = "suppress_instrumentation"
 
 
 # A span that is current on the caller's thread: the span, recording or not, the context in which
-# it is current (metrics recorded in it get exemplars), what puts the former one back, and whether
-# the span is recorded. A plain tuple, since a named one costs the caller three times as much.
-OpenSpan: TypeAlias = tuple[Span, otel_context.Context, Any, bool]
+# it is current (metrics recorded in it get exemplars), what puts the former one back, what it was
+# started with, and whether it is recorded. A plain tuple, since a named one costs the caller three times as much.
+OpenSpan: TypeAlias = tuple[Span, otel_context.Context, Any, dict[str, Any], bool]
 
 
 class Spans:
@@ -48,19 +48,19 @@ class Spans:
             guard.caught("span", error)
             span = NonRecordingSpan(trace.get_current_span(outer).get_span_context())
         inner = trace.set_span_in_context(span, outer)
-        return span, inner, otel_context.attach(inner), span.is_recording()
+        return span, inner, otel_context.attach(inner), attributes, span.is_recording()
 
     def leave(self, opened: OpenSpan) -> None:
         """Make current what was before."""
         # A generator may be resumed, and its span left, in another context: nothing of ours is
         # current there, and OpenTelemetry would log an error with a traceback.
-        _, inner, token, _ = opened
+        _, inner, token, _, _ = opened
         if otel_context.get_current() is inner:
             otel_context.detach(token)
 
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Set what is known by now and end the span at its true end."""
-        span, _, _, recording = opened
+        span, _, _, _, recording = opened
         if not recording:
             return
         span.set_attributes(record.end_attributes())

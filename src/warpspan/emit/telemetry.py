@@ -59,7 +59,7 @@ class Telemetry:
         """Record the metrics and end the span; a failure of one does not cost the other."""
         try:
             if self._metrics is not None:
-                self._metrics.record(record, opened[1])
+                self._metrics.record(record, opened[3], opened[1])
             if record.usage is not None and self._device_metrics is not None:
                 self._device_metrics.record(record, record.usage, opened[1])
         except Exception as error:

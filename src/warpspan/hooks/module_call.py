@@ -18,6 +18,10 @@ from warpspan.hooks.patches import Patches
 from warpspan.tracker import Tracker
 from warpspan.window import current
 
+# Looked up by every module call: a global of this module is found sooner than a closure's cell.
+_is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+_scope = current.get
+
 
 class Switch:
     """Says whether calls are recorded: off, the patch is as if it were not there."""
@@ -42,26 +46,23 @@ def patch(patches: Patches, tracker: Tracker) -> Switch:
 
 
 def _inlined(switch: Switch) -> Callable[..., Any]:
-    is_dynamo_compiling = torch.compiler.is_dynamo_compiling
-    scope = current.get
     original = Module._wrapped_call_impl
 
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
-        if is_dynamo_compiling() or ((outer := scope()) is not None and outer.covers):
-            if self._compiled_call_impl is not None:
-                return self._compiled_call_impl(*args, **kwargs)
-            return self._call_impl(*args, **kwargs)
+        if _is_dynamo_compiling() or _scope().covers:
+            if self._compiled_call_impl is None:
+                if kwargs:
+                    return self._call_impl(*args, **kwargs)
+                return self._call_impl(*args)
+            return self._compiled_call_impl(*args, **kwargs)
         return _outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
 
 def _around(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:
-    is_dynamo_compiling = torch.compiler.is_dynamo_compiling
-    scope = current.get
-
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
-        if is_dynamo_compiling() or ((outer := scope()) is not None and outer.covers):
+        if _is_dynamo_compiling() or _scope().covers:
             return original(self, *args, **kwargs)
         return _outermost(switch, original, self, args, kwargs)
 

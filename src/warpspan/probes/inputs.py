@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -53,6 +54,7 @@ def _named(values: Mapping[str, Any]) -> Seen | None:
     return None
 
 
+@functools.lru_cache(maxsize=256)
 def describe(seen: Seen | None) -> Input:
     """Batch size and sequence length, where the shape tells them."""
     if seen is None:
