@@ -41,9 +41,13 @@ def service(port: int, file: Path) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment's commands first; a quiet model loader; no spans for health checks."""
+    """The environment's commands first; a quiet model loader; no spans for health checks.
+
+    Another instrumentor of transformers, which tests run beside ours, is not part of the demo.
+    """
     return {
         **os.environ,
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "transformers",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -24,6 +24,10 @@ for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# One test runs another instrumentor of transformers beside ours; in all others it would import
+# transformers at the start of each program.
+os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "transformers"
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "survival" / "programs"
 
@@ -194,6 +198,7 @@ def program():
     def run(name, *arguments, launcher=(), code=0, timeout_s=120, **environment):
         environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("OTEL_")},
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "transformers",
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
             "OMP_NUM_THREADS": "1",
             **environment,

@@ -86,6 +86,7 @@ def here(tmp_path, monkeypatch):
     for name in [*os.environ]:
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "transformers")
     return tmp_path
 
 
