@@ -1,0 +1,34 @@
+"""The values that flow through warpspan: immutable, with units in their names.
+
+Each group of values is a named tuple whose fields stand in the order of its attribute names, so
+that one table turns a record into span attributes and span attributes back into a record.
+"""
+
+from __future__ import annotations
+
+from warpspan.records.device import DeviceSample, DeviceState, DeviceUsage, Quantities
+from warpspan.records.inference import (
+    AttributeValue,
+    Inference,
+    device_attributes,
+    start_attributes,
+)
+from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+
+__all__ = [
+    "AttributeValue",
+    "Device",
+    "DeviceSample",
+    "DeviceState",
+    "DeviceUsage",
+    "Inference",
+    "Input",
+    "Memory",
+    "Model",
+    "Quantities",
+    "Steps",
+    "Timing",
+    "Usage",
+    "device_attributes",
+    "start_attributes",
+]
