@@ -43,6 +43,7 @@ class Instrumentation:
             self.tracker.devices,
             self.tracker.completion.dropped,
             self._usage,
+            self.tracker.caches,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )

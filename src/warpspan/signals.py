@@ -46,6 +46,20 @@ PYTORCH_HOST_MEMORY_RSS: Final = "pytorch.host.memory.rss"
 PYTORCH_STEP_COUNT: Final = "pytorch.step.count"
 PYTORCH_STEP_FIRST_TIME: Final = "pytorch.step.first.time"
 PYTORCH_STEP_TIME: Final = "pytorch.step.time"
+PYTORCH_KV_CACHE_TYPE: Final = "pytorch.kv_cache.type"
+PYTORCH_KV_CACHE_SIZE: Final = "pytorch.kv_cache.size"
+PYTORCH_KV_CACHE_INCREASE: Final = "pytorch.kv_cache.increase"
+PYTORCH_KV_CACHE_TOKEN_COUNT: Final = "pytorch.kv_cache.token.count"
+PYTORCH_KV_CACHE_TOKEN_INCREASE: Final = "pytorch.kv_cache.token.increase"
+PYTORCH_KV_CACHE_TOKEN_CAPACITY: Final = "pytorch.kv_cache.token.capacity"
+PYTORCH_KV_CACHE_LAYER_COUNT: Final = "pytorch.kv_cache.layer.count"
+PYTORCH_KV_CACHE_RETAINED: Final = "pytorch.kv_cache.retained"
+PYTORCH_KV_CACHE_WEIGHT_RATIO: Final = "pytorch.kv_cache.weight.ratio"
+PYTORCH_KV_CACHE_UTILIZATION: Final = "pytorch.kv_cache.utilization"
+PYTORCH_KV_CACHE_ALIVE_SIZE: Final = "pytorch.kv_cache.alive.size"
+PYTORCH_KV_CACHE_ALIVE_COUNT: Final = "pytorch.kv_cache.alive.count"
+PYTORCH_KV_CACHE_LEAK_SCORE: Final = "pytorch.kv_cache.leak.score"
+PYTORCH_KV_CACHE_LEAK_START: Final = "pytorch.kv_cache.leak.start"
 PYTORCH_GPU_TIME: Final = "pytorch.gpu.time"
 PYTORCH_SM_CYCLES_ACTIVE: Final = "pytorch.sm.cycles.active"
 PYTORCH_SM_CYCLES_ELAPSED: Final = "pytorch.sm.cycles.elapsed"
@@ -326,6 +340,45 @@ METRIC_PYTORCH_GPU_SAMPLED_CYCLES: Final = Metric(
     "pytorch.gpu.sampled.cycles",
     "{cycle}",
     "Active cycles of all multiprocessors of the device since it is sampled, likewise.",
+)
+METRIC_PYTORCH_INFERENCE_KV_CACHE_SIZE: Final = Metric(
+    "pytorch.inference.kv_cache.size",
+    "By",
+    "Size of the KV cache when the inference ended (`pytorch.kv_cache.size`).",
+    (
+        1048576.0,
+        4194304.0,
+        16777216.0,
+        67108864.0,
+        268435456.0,
+        1073741824.0,
+        2147483648.0,
+        4294967296.0,
+        8589934592.0,
+        17179869184.0,
+        34359738368.0,
+        68719476736.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_KV_CACHE_GROWTH: Final = Metric(
+    "pytorch.inference.kv_cache.growth",
+    "By",
+    "Bytes that inferences added to KV caches.",
+)
+METRIC_PYTORCH_KV_CACHE_USAGE: Final = Metric(
+    "pytorch.kv_cache.usage",
+    "By",
+    "Bytes of the KV caches of a model that are alive, each as large as it was at its last inference.",
+)
+METRIC_PYTORCH_KV_CACHE_COUNT: Final = Metric(
+    "pytorch.kv_cache.count",
+    "{cache}",
+    "KV caches of a model that are alive.",
+)
+METRIC_PYTORCH_KV_CACHE_LEAK_SCORE: Final = Metric(
+    "pytorch.kv_cache.leak.score",
+    "1",
+    "How likely it is that what makes these caches grow is never released (`pytorch.kv_cache.leak.score`).",
 )
 METRIC_HW_GPU_UTILIZATION: Final = Metric(
     "hw.gpu.utilization",

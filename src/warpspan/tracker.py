@@ -17,10 +17,13 @@ from warpspan import guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import clock, inputs
+from warpspan.probes.kv_cache import NAMES
+from warpspan.probes.kv_ledger import Ledger
+from warpspan.probes.kv_watch import Use, Watch
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
-from warpspan.records import DeviceState, start_attributes
+from warpspan.records import CacheState, DeviceState, start_attributes
 from warpspan.window import (
     OUTSIDE,
     Outside,
@@ -71,6 +74,7 @@ class Tracker:
             self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
         )
         self.places = self._make_places()
+        self.ledger = self._make_ledger()
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
         self._survive_forks()
@@ -109,10 +113,17 @@ class Tracker:
             except Exception as error:  # a mapping of the user's may do anything
                 guard.caught("input", error)
                 seen = None
-            return self._open(entry.place, name, attributes, "forward", entry, seen)
+            use = None
+            if entry.cache_looks or _names_cache(kwargs):
+                use = _use(Watch(), entry, args, kwargs)
+            scope = self._open(entry.place, name, attributes, "forward", entry, seen)
+            if use is not None and isinstance(scope, Window):
+                scope.use, scope.caches = use, use.watch
         except Exception as error:
             guard.caught("begin", error)
             return Shade()
+        else:
+            return scope
 
     def _open_step(
         self,
@@ -122,7 +133,16 @@ class Tracker:
         kwargs: dict[str, Any],
     ) -> Scope:
         entry = self.registry.entry(module)
-        return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
+        if not entry.recorded:
+            return Shade()
+        use = None
+        if entry.cache_looks or _names_cache(kwargs):
+            if window.caches is None:
+                window.caches = Watch()
+            use = _use(window.caches, entry, args, kwargs)
+        step = window.step(entry, inputs.look(args, kwargs))
+        step.use = use
+        return step
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -153,6 +173,10 @@ class Tracker:
     def devices(self) -> list[DeviceState]:
         """The devices of this process on which inferences ran."""
         return [place.state for place in self.places]
+
+    def caches(self) -> list[CacheState]:
+        """The KV caches of this process that inferences took or left."""
+        return self.ledger.states()
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
@@ -234,6 +258,10 @@ class Tracker:
             self._rss_due_ns = now + _RSS_AGE_NS
             self._rss_bytes = process_rss_bytes()
         record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
+        try:
+            record = window.settle_caches(self.ledger, record)
+        except Exception as error:
+            guard.caught("kv cache", error)
         self.sink.finish(window.span, record)
 
     def _is_recorded(self, entry: Entry) -> bool:
@@ -245,6 +273,14 @@ class Tracker:
         if any(fnmatch.fnmatchcase(entry.name, name) for name in self.settings.excluded_models):
             return False
         return entry.has_state or self.settings.parameterless
+
+    def _make_ledger(self) -> Ledger:
+        dropped = self.completion.dropped
+
+        def forgot() -> None:
+            dropped["kv_cache_forgotten"] += 1
+
+        return Ledger(forgot)
 
     def _make_places(self) -> Places:
         return Places(
@@ -286,6 +322,7 @@ class Tracker:
         self.completion.reset()
         guard.faults.clear()
         self.places = self._make_places()
+        self.ledger = self._make_ledger()
         self.registry.forget()
         clock.gate = clock.CaptureGate()
 
@@ -301,6 +338,23 @@ def _is_training(module: torch.nn.Module) -> bool:
     # A frozen script module has no mode. An exported program is always in training mode, and its
     # eval() is made to raise.
     return getattr(model, "training", False) and "eval" not in model.__dict__
+
+
+def _names_cache(kwargs: dict[str, Any]) -> bool:
+    """Whether a model that was taken for one without a KV cache is given one by name."""
+    return bool(kwargs) and (
+        kwargs.get(NAMES[0]) is not None
+        or kwargs.get(NAMES[1]) is not None
+        or kwargs.get("use_cache") is True
+    )
+
+
+def _use(watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Use | None:
+    try:
+        return Use(watch, entry, args, kwargs)
+    except Exception as error:  # a cache of the user's may do anything
+        guard.caught("kv cache", error)
+        return None
 
 
 def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
 from warpspan.probes import clock, inputs
+from warpspan.probes.kv_ledger import Ledger
+from warpspan.probes.kv_watch import Use, Watch
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
@@ -53,6 +55,7 @@ class Shade:
 
     __slots__ = ("_token", "covers")
     takes_steps = False
+    use = None
 
     def __init__(self) -> None:
         self.covers = True
@@ -107,7 +110,11 @@ class Window:
     _steps: _StepTally | None = None
     _thread: int | None = None
     _token: Token[Scope] | None = None
+    #: The KV caches that were seen in it.
+    caches: Watch | None = None
     open = True
+    #: The module call's own use of a KV cache, where it may have one.
+    use: Use | None = None
 
     def __init__(
         self,
@@ -194,6 +201,9 @@ class Window:
                 guard.caught("memory", error)
         if self._entrance is not None:
             self._concurrency = self.place.leave(self._entrance, self._ended_ns)
+        if self.caches is not None:
+            self.use = None
+            self.caches.close()
         self._closed_to(self)
 
     def step(self, model: Entry, seen: inputs.Seen | None) -> Step:
@@ -248,6 +258,20 @@ class Window:
             error_type=self._error_type,
         )
 
+    def settle_caches(self, ledger: Ledger, record: Inference) -> Inference:
+        """The record with its KV cache. Runs on the finisher's thread."""
+        if self.caches is None:
+            return record
+        cache = ledger.settle(
+            self.caches.tracks,
+            record.device,
+            length=record.input.sequence_length,
+            limit_bytes=self.place.limit_bytes,
+            began_ns=self._start_ns,
+            turn=self._steps is not None,
+        )
+        return record._replace(cache=cache)
+
     def _memory(self, rss_bytes: int | None) -> Memory | None:
         place, start, end = self.place, self._memory_start, self._memory_end
         if start is None or end is None or self._holder is None:
@@ -273,11 +297,12 @@ class Window:
 class Step:
     """A module call inside a window that takes steps."""
 
-    __slots__ = ("_began_ns", "_tally", "_token", "_window_began_ns", "covers")
+    __slots__ = ("_began_ns", "_tally", "_token", "_window_began_ns", "covers", "use")
     takes_steps = False
 
     def __init__(self, tally: _StepTally, window_began_ns: int) -> None:
         self.covers = True
+        self.use: Use | None = None
         self._tally = tally
         self._window_began_ns = window_began_ns
         self._token = current.set(self)

@@ -11,10 +11,11 @@ from typing import Any
 from opentelemetry import metrics, trace
 
 from warpspan import guard
+from warpspan.emit.cache_metrics import CacheMetrics
 from warpspan.emit.device_metrics import DeviceMetrics
 from warpspan.emit.metrics import Metrics
 from warpspan.emit.spans import OpenSpan, Spans
-from warpspan.records import DeviceState, DeviceUsage, Inference
+from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
 
@@ -33,6 +34,7 @@ class Telemetry:
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._metrics: Metrics | None = None
         self._device_metrics: DeviceMetrics | None = None
+        self._cache_metrics: CacheMetrics | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
@@ -42,16 +44,18 @@ class Telemetry:
         devices: Callable[[], Iterable[DeviceState]],
         dropped: Mapping[str, int],
         usage: Callable[[], Iterable[DeviceUsage]],
+        caches: Callable[[], Iterable[CacheState]],
         *,
         hardware: bool,
     ) -> None:
         """Create the metrics, those that are asked for included."""
         self._metrics = Metrics(self._meter, devices, dropped)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
+        self._cache_metrics = CacheMetrics(self._meter, caches)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        for metrics_ in (self._metrics, self._device_metrics):
+        for metrics_ in (self._metrics, self._device_metrics, self._cache_metrics):
             if metrics_ is not None:
                 metrics_.close()
 
@@ -62,6 +66,8 @@ class Telemetry:
                 self._metrics.record(record, opened[3], opened[1])
             if record.usage is not None and self._device_metrics is not None:
                 self._device_metrics.record(record, record.usage, opened[1])
+            if record.cache is not None and self._cache_metrics is not None:
+                self._cache_metrics.record(record, record.cache, opened[1])
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)

@@ -81,10 +81,14 @@ def _outermost(
     if scope is None:
         return call(module, *args, **kwargs)
     try:
-        return call(module, *args, **kwargs)
+        result = call(module, *args, **kwargs)
     except BaseException as error:
         scope.fail(error)
         raise
+    else:
+        if scope.use is not None:
+            scope.use.returned(result)
+        return result
     finally:
         scope.close()
 

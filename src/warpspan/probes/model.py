@@ -19,6 +19,8 @@ _WRAPPERS = {
     "FullyShardedDataParallel": "module",
     "DataParallel": "module",
 }
+# Then a model that neither took nor returned a KV cache is taken for one without.
+_CACHE_LOOKS = 4
 _AO_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 _QUANTIZED_DTYPES = ("int8", "uint8", "qint8", "quint8", "float8", "float4", "int4", "uint4")
 
@@ -36,10 +38,12 @@ class Entry:
         "_dtype",
         "_facts",
         "_module",
+        "cache_looks",
         "compiled",
         "device",
         "exports",
         "has_state",
+        "library",
         "name",
         "place",
         "recorded",
@@ -50,6 +54,7 @@ class Entry:
         self._module = weakref.ref(module, forget)
         inner = unwrap(module)
         self.name = _class_name(inner)
+        self.library = type(inner).__module__.partition(".")[0]
         self.compiled = _is_compiled(module)
         anchor = _first_tensor(module)
         self._anchor = None if anchor is None else weakref.ref(anchor)
@@ -62,6 +67,8 @@ class Entry:
         self.recorded = True
         self.place: Any = None
         self.start: tuple[str, dict[str, Any]] | None = None
+        # How many more of its calls are searched for a KV cache.
+        self.cache_looks = _CACHE_LOOKS
         self._facts: Model | None = None
 
     def is_current(self, module: torch.nn.Module) -> bool:

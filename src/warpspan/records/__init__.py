@@ -6,17 +6,19 @@ that one table turns a record into span attributes and span attributes back into
 
 from __future__ import annotations
 
-from warpspan.records.device import DeviceSample, DeviceState, DeviceUsage, Quantities
+from warpspan.records.device import CacheState, DeviceSample, DeviceState, DeviceUsage, Quantities
 from warpspan.records.inference import (
     AttributeValue,
     Inference,
     device_attributes,
     start_attributes,
 )
-from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 
 __all__ = [
     "AttributeValue",
+    "Cache",
+    "CacheState",
     "Device",
     "DeviceSample",
     "DeviceState",

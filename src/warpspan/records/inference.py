@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
-from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
 
@@ -64,10 +64,27 @@ _USAGE = (
     signals.PYTORCH_GPU_ESTIMATED,
 )
 _STEPS = (signals.PYTORCH_STEP_COUNT, signals.PYTORCH_STEP_FIRST_TIME, signals.PYTORCH_STEP_TIME)
+_CACHE = (
+    signals.PYTORCH_KV_CACHE_TYPE,
+    signals.PYTORCH_KV_CACHE_SIZE,
+    signals.PYTORCH_KV_CACHE_INCREASE,
+    signals.PYTORCH_KV_CACHE_TOKEN_COUNT,
+    signals.PYTORCH_KV_CACHE_TOKEN_INCREASE,
+    signals.PYTORCH_KV_CACHE_TOKEN_CAPACITY,
+    signals.PYTORCH_KV_CACHE_LAYER_COUNT,
+    signals.PYTORCH_KV_CACHE_RETAINED,
+    signals.PYTORCH_KV_CACHE_WEIGHT_RATIO,
+    signals.PYTORCH_KV_CACHE_UTILIZATION,
+    signals.PYTORCH_KV_CACHE_ALIVE_SIZE,
+    signals.PYTORCH_KV_CACHE_ALIVE_COUNT,
+    signals.PYTORCH_KV_CACHE_LEAK_SCORE,
+    signals.PYTORCH_KV_CACHE_LEAK_START,
+)
 _END = (*_MODEL, *_INPUT, *_TIMING, *_MEMORY, *_STEPS, signals.ERROR_TYPE)
 _NO_MEMORY = Memory()
 _NO_STEPS = Steps()
 _NO_USAGE = Usage()
+_NO_CACHE = Cache()
 
 
 class Inference(NamedTuple):
@@ -94,6 +111,7 @@ class Inference(NamedTuple):
     memory: Memory | None = None
     steps: Steps | None = None
     usage: Usage | None = None
+    cache: Cache | None = None
     error_type: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -132,6 +150,9 @@ class Inference(NamedTuple):
         if self.usage is not None:
             had = zip(_USAGE, self.usage, strict=True)
             attributes |= {name: value for name, value in had if value is not None}
+        if self.cache is not None:
+            held = zip(_CACHE, self.cache, strict=True)
+            attributes |= {name: value for name, value in held if value is not None}
         return attributes
 
     def to_json(self) -> dict[str, Any]:
@@ -185,6 +206,7 @@ class Inference(NamedTuple):
         memory = Memory(*map(get, _MEMORY))
         steps = Steps(*map(get, _STEPS))
         usage = Usage(*map(get, _USAGE))
+        cache = Cache(*map(get, _CACHE))
         if usage.throttle_reasons is not None:
             usage = usage._replace(throttle_reasons=tuple(usage.throttle_reasons))
         return cls(
@@ -198,6 +220,7 @@ class Inference(NamedTuple):
             memory=None if memory == _NO_MEMORY else memory,
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
+            cache=None if cache == _NO_CACHE else cache,
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,
