@@ -57,6 +57,7 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
         signals.PYTORCH_MEMORY_STATE,
         signals.WARPSPAN_DROP_REASON,
         signals.WARPSPAN_FAULT_ORIGIN,
+        signals.WARPSPAN_SIGNAL,
     }
     of_inferences = {
         attribute["id"]

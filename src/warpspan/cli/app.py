@@ -11,8 +11,10 @@ import typer
 
 from warpspan import __version__
 from warpspan.bench import fused_cli
+from warpspan.cli import doctor as doctor_command
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
+from warpspan.cli import top as top_command
 from warpspan.cli.process import CannotRunError
 
 app = typer.Typer(
@@ -143,8 +145,6 @@ def top(
 
     Exit code 1: there is no GPU to show.
     """
-    from warpspan.cli import top as top_command  # not for `run`, which must start at once
-
     try:
         top_command.top(as_json=as_json, once=once)
     except top_command.CannotShowError as error:
@@ -166,10 +166,28 @@ def doctor(
 
     Exit code 0: nothing is broken. 1: something is.
     """
-    from warpspan.cli import doctor as doctor_command  # it asks torch
-
     if not doctor_command.doctor(as_json=as_json):
         raise typer.Exit(1)
+
+
+def _bench(name: str, arguments: list[str]) -> NoReturn:
+    try:
+        module = importlib.import_module(f"warpspan.bench.{name}")
+    except ModuleNotFoundError as missing:
+        fail(f"the benchmark needs {missing.name}, which is not installed", 2)
+    raise typer.Exit(module.main(arguments))
+
+
+@bench_app.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    }
+)
+def stalls(context: typer.Context) -> None:
+    """Measure how long telemetry can hold an inference up (`--help` for its options)."""
+    _bench("stalls", context.args)
 
 
 @bench_app.command(
@@ -181,8 +199,4 @@ def doctor(
 )
 def overhead(context: typer.Context) -> None:
     """Measure the time that an instrumented inference adds (`--help` for its options)."""
-    try:
-        module = importlib.import_module("warpspan.bench.overhead")
-    except ModuleNotFoundError as missing:
-        fail(f"the benchmark needs {missing.name}, which is not installed", 2)
-    raise typer.Exit(module.main(context.args))
+    _bench("overhead", context.args)
