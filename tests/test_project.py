@@ -30,6 +30,7 @@ READ_THE_ENVIRONMENT = {
     "export/file.py",
     "export/helper.py",
     "export/otlp.py",
+    "testing/through_helper.py",
 }
 
 

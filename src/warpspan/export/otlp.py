@@ -27,8 +27,13 @@ from warpspan.export.unpack import Unpacker
 # Between two slices, so that a caller in the middle of an inference gets the GIL: a write alone
 # gives it away for too short a time to be woken in.
 _PAUSE_S = 0.002
-# How long a processor's thread waits for a helper that takes nothing.
-_SETTLE_S = 1.0
+# An export that took so long makes no more pauses, so that a busy machine, on which each of them
+# takes much longer than asked for, does not make it lose spans.
+_PAUSES_S = 0.04
+# How long a processor's thread waits for a helper that takes nothing, one that is starting for
+# example. The SDK's queue fills in 0.4 s at 5,000 spans a second; what is not taken by then goes
+# with the next export, flush or shutdown.
+_SETTLE_S = 0.02
 # How long a flush waits for the helper: OTEL_BSP_EXPORT_TIMEOUT's default.
 _FLUSH_S = 30.0
 # Threads whose work nobody waits for. Under any other name an export is somebody's flush.
@@ -134,6 +139,7 @@ class Handover:
     ) -> None:
         following = iter(slices)
         began_ns = time.perf_counter_ns()
+        until_ns = began_ns + int(_PAUSES_S * 1e9)
         current = next(following, (b"", 0))
         while current is not None:
             # Ahead of the sending of the current one: only then it is known to be the last.
@@ -142,7 +148,7 @@ class Handover:
             channel.sliced(time.perf_counter_ns() - began_ns)
             if upcoming is None:
                 return
-            if pause_s:
+            if pause_s and time.perf_counter_ns() < until_ns:
                 time.sleep(pause_s)
             began_ns = time.perf_counter_ns()
             current = upcoming
