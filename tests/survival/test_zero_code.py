@@ -54,7 +54,12 @@ def test_an_unchanged_program(instrumented):
     lines, (span,) = parts(done.stdout)
     assert (["(2, 4)"], "") == (lines, done.stderr)
     attributes = span["attributes"]
-    measured = {"pytorch.host.cpu.time", "pytorch.host.memory.rss"}
+    measured = {
+        "pytorch.host.cpu.time",
+        "pytorch.host.gc.count",
+        "pytorch.host.gc.time",
+        "pytorch.host.memory.rss",
+    }
     assert all(attributes.pop(name) > 0 for name in measured)
     assert {
         "pytorch.operation.name": "forward",
@@ -105,8 +110,8 @@ def test_wrong_values_of_every_variable(instrumented):
         "Using the default, 4096.",
         f"{PREFIX}TRAINING='maybe' is not valid: give true or false. Using the default, False.",
         f"Unknown warpspan variables {PREFIX}SPEED have no effect. Known: "
-        f"{PREFIX}EXCLUDED_MODELS, {PREFIX}FILE, {PREFIX}FLUSH_TIMEOUT, {PREFIX}MEMORY, "
-        f"{PREFIX}PARAMETERLESS, {PREFIX}QUEUE_SIZE, {PREFIX}TRAINING.",
+        f"{PREFIX}EXCLUDED_MODELS, {PREFIX}EXPORT_HELPER, {PREFIX}FILE, {PREFIX}FLUSH_TIMEOUT, "
+        f"{PREFIX}GC_FREEZE, {PREFIX}MEMORY, {PREFIX}PARAMETERLESS, {PREFIX}QUEUE_SIZE, {PREFIX}TRAINING.",
     ] == sorted(done.stderr.splitlines())
 
 
