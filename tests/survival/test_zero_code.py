@@ -60,7 +60,7 @@ def test_an_unchanged_program(instrumented):
         "pytorch.host.gc.time",
         "pytorch.host.memory.rss",
     }
-    assert all(attributes.pop(name) > 0 for name in measured)
+    assert all(attributes.pop(name) >= 0 for name in measured)
     assert {
         "pytorch.operation.name": "forward",
         "pytorch.model.name": "Sequential",
