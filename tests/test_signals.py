@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from warpspan import records, signals
+from warpspan import signals
+from warpspan.records import inference as records
 
 ROOT = Path(__file__).resolve().parent.parent
 yaml = pytest.importorskip("yaml")
