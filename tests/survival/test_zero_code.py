@@ -111,7 +111,8 @@ def test_wrong_values_of_every_variable(instrumented):
         f"{PREFIX}TRAINING='maybe' is not valid: give true or false. Using the default, False.",
         f"Unknown warpspan variables {PREFIX}SPEED have no effect. Known: "
         f"{PREFIX}EXCLUDED_MODELS, {PREFIX}EXPORT_HELPER, {PREFIX}FILE, {PREFIX}FLUSH_TIMEOUT, "
-        f"{PREFIX}GC_FREEZE, {PREFIX}MEMORY, {PREFIX}PARAMETERLESS, {PREFIX}QUEUE_SIZE, {PREFIX}TRAINING.",
+        f"{PREFIX}GC_FREEZE, {PREFIX}HARDWARE_METRICS, {PREFIX}MEMORY, {PREFIX}PARAMETERLESS, "
+        f"{PREFIX}QUEUE_SIZE, {PREFIX}SAMPLE_PERIOD, {PREFIX}TRAINING.",
     ] == sorted(done.stderr.splitlines())
 
 
