@@ -66,6 +66,13 @@ def test_import_is_light():
     assert ("[]\n", 0) == (done.stdout, done.returncode), done.stderr
 
 
+def test_the_command_line_starts_without_torch():
+    """`warpspan run` must start at once, and with one thread: it waits for signals."""
+    program = "import sys, warpspan.cli.app; print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ("set()\n", 0) == (done.stdout, done.returncode), done.stderr
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_files_are_short(path):
     """No source file has more than 400 lines, but the names that are made from signals.yaml."""

@@ -230,17 +230,18 @@ def test_the_caller_never_asks_the_driver(fake, work, telemetry):
     """All calls come from the sampler's thread."""
     fake.script(GPU, STEADY, clock="live")
     run_until(work, lambda: sampler() is not None and meter().samples >= 3)
-    [thread] = [one for one in threading.enumerate() if one.name == "warpspan-sampler"]
-    assert thread.native_id == fake.caller
-    assert thread.daemon
+    [thread] = [one for one in threading.enumerate() if one.native_id == fake.caller]
+    assert ("warpspan-sampler", True) == (thread.name, thread.daemon)
 
 
 def test_uninstrument_ends_the_thread(fake, live_device, work):
     """Nothing of ours runs afterwards."""
     fake.script(GPU, STEADY, clock="live")
+    before = set(threading.enumerate())  # one of another test may still be in a slow call
     with InMemoryTelemetry(sample_period_s=0.1):
         work()
-    assert [] == [one for one in threading.enumerate() if one.name == "warpspan-sampler"]
+    after = set(threading.enumerate()) - before
+    assert [] == [one for one in after if one.name == "warpspan-sampler"]
 
 
 def test_no_sampling_where_it_is_switched_off(fake, live_device, work):
@@ -283,6 +284,7 @@ def test_a_forked_child_samples_for_itself(program, fake_library, tmp_path):
     script.write_text(f"{GPU}\n{STEADY}\n")
     done = program(
         "forked_gpu.py",
+        PYTHONWARNINGS="ignore::DeprecationWarning",  # Python 3.12 warns of forks with threads
         FAKE_NVML_SCRIPT=str(script),
         LD_LIBRARY_PATH=str(fake_library.parent),
     )

@@ -106,7 +106,9 @@ def _print(grid: _Grid, console: Console, *, markdown: bool) -> None:
         table = Table(title=grid.title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     lines = max(heading.count("\n") for heading in grid.headings)
     for number, heading in enumerate(grid.headings):
-        shown = " ".join(heading.split()) if markdown else _bottom(heading, lines)
+        shown = (
+            " ".join(heading.split()).replace("- ", "-") if markdown else _bottom(heading, lines)
+        )
         table.add_column(shown, justify="right" if number else "left", no_wrap=not number)
     for row in grid.rows:
         table.add_row(*row, style="bold" if row[0] == WARPSPAN and not markdown else "")

@@ -11,10 +11,8 @@ import typer
 
 from warpspan import __version__
 from warpspan.bench import fused_cli
-from warpspan.cli import doctor as doctor_command
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
-from warpspan.cli import top as top_command
 from warpspan.cli.process import CannotRunError
 
 app = typer.Typer(
@@ -145,6 +143,8 @@ def top(
 
     Exit code 1: there is no GPU to show.
     """
+    from warpspan.cli import top as top_command  # not for `run`, which must start at once
+
     try:
         top_command.top(as_json=as_json, once=once)
     except top_command.CannotShowError as error:
@@ -166,6 +166,8 @@ def doctor(
 
     Exit code 0: nothing is broken. 1: something is.
     """
+    from warpspan.cli import doctor as doctor_command  # it asks torch
+
     if not doctor_command.doctor(as_json=as_json):
         raise typer.Exit(1)
 

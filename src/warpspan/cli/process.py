@@ -22,6 +22,7 @@ _FORWARDED = (
     signal.SIGUSR2,
 )
 _SI_KERNEL = 0x80
+_LOOK_S = 0.5
 
 
 class CannotRunError(Exception):
@@ -72,11 +73,10 @@ def run(program: str, command: Sequence[str], environ: Mapping[str, str]) -> int
         child = _start(program, command, environ, mask)
         while True:
             number, from_terminal = _next_signal({*passed, signal.SIGCHLD})
-            if number == signal.SIGCHLD:
-                ended, status = os.waitpid(child, os.WNOHANG)
-                if ended:
-                    return os.waitstatus_to_exitcode(status)
-            elif not from_terminal:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if number != signal.SIGCHLD and not from_terminal:
                 os.kill(child, number)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -124,8 +124,11 @@ def _start(
 
 def _next_signal(signals: set[signal.Signals]) -> tuple[int, bool]:
     """The next signal, and whether the terminal sent it, so that the program got it as well."""
-    if hasattr(signal, "sigwaitinfo"):
-        info = signal.sigwaitinfo(signals)
+    if hasattr(signal, "sigtimedwait"):
+        # Another thread of this process, which some library started, may be given our SIGCHLD.
+        info = signal.sigtimedwait(signals, _LOOK_S)
+        if info is None:
+            return signal.SIGCHLD, False
         return info.si_signo, info.si_code == _SI_KERNEL
     # macOS does not tell who sent it.
     number = signal.sigwait(signals)
