@@ -96,6 +96,8 @@ def test_wrong_values_of_every_variable(instrumented):
         OTEL_PYTHON_WARPSPAN_MEMORY="much",
         OTEL_PYTHON_WARPSPAN_QUEUE_SIZE="3",
         OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT="soon",
+        OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD="0.01",
+        OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS="sometimes",
         OTEL_PYTHON_WARPSPAN_SPEED="full",
     )
     assert "(2, 4)\n" == done.stdout
@@ -104,10 +106,14 @@ def test_wrong_values_of_every_variable(instrumented):
         "give the path of a file in an existing folder. Nothing is recorded.",
         f"{PREFIX}FLUSH_TIMEOUT='soon' is not valid: give seconds from 0 to 3600. "
         "Using the default, 5.0.",
+        f"{PREFIX}HARDWARE_METRICS='sometimes' is not valid: give auto, on or off. "
+        "Using the default, 'auto'.",
         f"{PREFIX}MEMORY='much' is not valid: give true or false. Using the default, True.",
         f"{PREFIX}PARAMETERLESS='2' is not valid: give true or false. Using the default, False.",
         f"{PREFIX}QUEUE_SIZE='3' is not valid: give a whole number from 16 to 1000000. "
         "Using the default, 4096.",
+        f"{PREFIX}SAMPLE_PERIOD='0.01' is not valid: give seconds from 0.1 to 10, or 0 for none. "
+        "Using the default, 0.2.",
         f"{PREFIX}TRAINING='maybe' is not valid: give true or false. Using the default, False.",
         f"Unknown warpspan variables {PREFIX}SPEED have no effect. Known: "
         f"{PREFIX}EXCLUDED_MODELS, {PREFIX}EXPORT_HELPER, {PREFIX}FILE, {PREFIX}FLUSH_TIMEOUT, "
