@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from warpspan import signals
 from warpspan.records import (
+    Cache,
     Device,
     Inference,
     Input,
@@ -25,12 +26,16 @@ FULL = Inference(
     device=Device("cuda", 1, "GPU-1234"),
     model=Model("BertModel", 22, 88, "float32", "int8", compiled=True, device_count=2),
     input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.2, 0.01, 0.02, 3),
+    timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
     memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 9),
     steps=Steps(3, 0.1, 0.2),
     usage=Usage(
         *(0.2, 5e9, 3.5e8, 1.755e9, 0.6, 0.3, 0.4, 0.5, "gpm", "device"),
         *(90.0, 450.0, "nvml.energy", 0.97, 61.0, ("sw_power_cap",), True),
+    ),
+    cache=Cache(
+        *("dynamic", 4096, 512, 8, 1, 16, 2, 2048),
+        *(0.5, 0.25, 8192, 2, 0.75, 1_700_000_000.5),
     ),
     error_type="torch.OutOfMemoryError",
     trace_id="0af7651916cd43dd8448eb211c80319c",
@@ -73,6 +78,8 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.device.queue.time": 0.01,
         "pytorch.device.idle.time": 0.02,
         "pytorch.inference.concurrency": 3,
+        "pytorch.host.gc.time": 0.001,
+        "pytorch.host.gc.count": 2,
         "pytorch.memory.allocated.start": 1,
         "pytorch.memory.allocated.end": 2,
         "pytorch.memory.peak.size": 30,
@@ -103,6 +110,20 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.gpu.temperature": 61.0,
         "pytorch.gpu.throttle.reasons": ("sw_power_cap",),
         "pytorch.gpu.estimated": True,
+        "pytorch.kv_cache.type": "dynamic",
+        "pytorch.kv_cache.size": 4096,
+        "pytorch.kv_cache.increase": 512,
+        "pytorch.kv_cache.token.count": 8,
+        "pytorch.kv_cache.token.increase": 1,
+        "pytorch.kv_cache.token.capacity": 16,
+        "pytorch.kv_cache.layer.count": 2,
+        "pytorch.kv_cache.retained": 2048,
+        "pytorch.kv_cache.weight.ratio": 0.5,
+        "pytorch.kv_cache.utilization": 0.25,
+        "pytorch.kv_cache.alive.size": 8192,
+        "pytorch.kv_cache.alive.count": 2,
+        "pytorch.kv_cache.leak.score": 0.75,
+        "pytorch.kv_cache.leak.start": 1_700_000_000.5,
         "error.type": "torch.OutOfMemoryError",
     }
 
@@ -140,7 +161,7 @@ inferences = st.builds(
     input=st.builds(
         Input, optional, optional, st.none() | st.lists(st.integers(0, 99), min_size=1).map(tuple)
     ),
-    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional),
+    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional, seconds, optional),
     memory=st.none()
     | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
     steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),
@@ -152,6 +173,13 @@ inferences = st.builds(
         *(text, text, seconds, seconds, text, seconds, seconds),
         st.none() | st.lists(st.text(max_size=9)).map(tuple),
         st.none() | st.booleans(),
+    ),
+    cache=st.none()
+    | st.builds(
+        Cache,
+        st.text(min_size=1, max_size=9),
+        *[optional] * 7,
+        *(seconds, seconds, optional, optional, seconds, seconds),
     ),
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),

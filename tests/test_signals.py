@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from warpspan import records, signals
+from warpspan import signals
+from warpspan.records import inference as records
 
 ROOT = Path(__file__).resolve().parent.parent
 yaml = pytest.importorskip("yaml")
@@ -45,6 +46,7 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
             records._MEMORY,
             records._STEPS,
             records._USAGE,
+            records._CACHE,
             (signals.PYTORCH_OPERATION_NAME, signals.ERROR_TYPE),
         )
         for name in names
@@ -57,6 +59,7 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
         signals.PYTORCH_MEMORY_STATE,
         signals.WARPSPAN_DROP_REASON,
         signals.WARPSPAN_FAULT_ORIGIN,
+        signals.WARPSPAN_SIGNAL,
     }
     of_inferences = {
         attribute["id"]

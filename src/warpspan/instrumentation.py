@@ -41,7 +41,7 @@ class Instrumentation:
         self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
         self._telemetry.observe(
             self.tracker.devices,
-            self.tracker.completion.dropped,
+            self.tracker.completion,
             self._usage,
             self.tracker.caches,
             hardware=settings.hardware_metrics == "on"

@@ -16,7 +16,7 @@ import torch
 from warpspan import guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import clock, inputs
+from warpspan.probes import clock, garbage, inputs
 from warpspan.probes.kv_cache import NAMES
 from warpspan.probes.kv_ledger import Ledger
 from warpspan.probes.kv_watch import Use, Watch
@@ -77,6 +77,8 @@ class Tracker:
         self.ledger = self._make_ledger()
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
+        self._freezer = garbage.Freezer() if settings.gc_freeze else None
+        garbage.watch()
         self._survive_forks()
 
     def open_call(
@@ -187,6 +189,7 @@ class Tracker:
     def stop(self) -> None:
         """Finish what is in flight and end the finisher. Open windows end without a record."""
         self.completion.stop()
+        garbage.unwatch()
 
     def _open(
         self,
@@ -263,6 +266,8 @@ class Tracker:
         except Exception as error:
             guard.caught("kv cache", error)
         self.sink.finish(window.span, record)
+        if self._freezer is not None and window.model is not None:
+            self._freezer.finished(window.model)
 
     def _is_recorded(self, entry: Entry) -> bool:
         kind = entry.device.type

@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock, inputs
+from warpspan.probes import clock, garbage, inputs
 from warpspan.probes.kv_ledger import Ledger
 from warpspan.probes.kv_watch import Use, Watch
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
@@ -140,6 +140,7 @@ class Window:
         self._start_ns = start_ns
         self._began_ns = began_ns
         self._closed_to = closed_to
+        self._garbage = self._garbage_end = garbage.state
         if takes_steps:
             self._steps = _StepTally()
         if not nested:
@@ -192,6 +193,7 @@ class Window:
             except Exception as error:
                 guard.caught("device events", error)
         self._ended_ns = clock.host_ns()
+        self._garbage_end = garbage.state
         if self._began_cpu_ns is not None and self._thread == threading.get_ident():
             self._cpu_s = (clock.thread_ns() - self._began_cpu_ns) / 1e9
         if self._holder is not None:
@@ -213,6 +215,11 @@ class Window:
         if self._seen is None:
             self._seen = seen
         return Step(self._steps, self._began_ns)  # type: ignore[arg-type]
+
+    @property
+    def model(self) -> Entry | None:
+        """The model, where one was seen."""
+        return self._model if isinstance(self._model, Entry) else None
 
     @property
     def done(self) -> bool:
@@ -251,7 +258,14 @@ class Window:
             device=self.place.device,
             model=self._model.facts() if isinstance(self._model, Entry) else Model(self._model),
             input=inputs.describe(self._seen),
-            timing=Timing(self._cpu_s, device_s, queue_s, idle_s, self._concurrency),
+            timing=Timing(
+                self._cpu_s,
+                device_s,
+                queue_s,
+                idle_s,
+                self._concurrency,
+                *garbage.between(self._garbage, self._garbage_end),
+            ),
             memory=self._memory(rss_bytes),
             steps=self._steps.steps() if self._steps is not None else None,
             usage=usage,

@@ -229,6 +229,9 @@ def test_json():
                 "sequence_length_median": 16,
                 "sequence_length_max": 16,
                 "idle_share": 0.5,
+                "kv_cache_max_bytes": None,
+                "kv_cache_growth_bytes": None,
             }
         ],
+        "kv_cache_leaks": [],
     } == json.loads(json.dumps(summary.to_json()))

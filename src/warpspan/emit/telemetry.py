@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -13,7 +13,7 @@ from opentelemetry import metrics, trace
 from warpspan import guard
 from warpspan.emit.cache_metrics import CacheMetrics
 from warpspan.emit.device_metrics import DeviceMetrics
-from warpspan.emit.metrics import Metrics
+from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
 from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
 
@@ -42,14 +42,14 @@ class Telemetry:
     def observe(
         self,
         devices: Callable[[], Iterable[DeviceState]],
-        dropped: Mapping[str, int],
+        finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
         caches: Callable[[], Iterable[CacheState]],
         *,
         hardware: bool,
     ) -> None:
         """Create the metrics, those that are asked for included."""
-        self._metrics = Metrics(self._meter, devices, dropped)
+        self._metrics = Metrics(self._meter, devices, finisher)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
         self._cache_metrics = CacheMetrics(self._meter, caches)
 

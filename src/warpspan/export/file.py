@@ -9,14 +9,13 @@ import functools
 import io
 import logging
 import os
-import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
 from opentelemetry.exporter.otlp.json.file import FileMetricExporter, FileSpanExporter
 
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_FILE
+from warpspan.export.forks import call_after_fork
 
 _logger = logging.getLogger("warpspan")
 
@@ -65,24 +64,12 @@ def _warn(path: str, reason: str) -> None:
     )
 
 
-def _call_after_fork(method: Callable[[], None]) -> None:
-    """Call a bound method in forked children for as long as its object lives."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        if found := reference():
-            found()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=call)
-
-
 class WarpspanFileSpanExporter(FileSpanExporter):
     """Spans, one batch a line."""
 
     def __init__(self) -> None:
         self._begin()
-        _call_after_fork(self._begin)
+        call_after_fork(self._begin)
 
     def _begin(self) -> None:
         # Again in a forked child: another thread of the parent may have held the exporter's lock.
@@ -99,7 +86,7 @@ class WarpspanFileMetricExporter(FileMetricExporter):
     def __init__(self, **options: Any) -> None:
         self._options = options
         self._begin()
-        _call_after_fork(self._begin)
+        call_after_fork(self._begin)
 
     def _begin(self) -> None:
         super().__init__(stream=_open(), **self._options)

@@ -34,6 +34,7 @@ class Entry:
     """
 
     __slots__ = (
+        "__weakref__",
         "_anchor",
         "_dtype",
         "_facts",

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from warpspan.records import Inference
+from warpspan.report.leaks import Leak
 
 
 class Quantiles(NamedTuple):
@@ -48,6 +49,8 @@ class Row(NamedTuple):
         batch_size: of the inputs that have one.
         sequence_length: of the inputs that have one.
         idle_share: see `_idle_share`.
+        kv_cache_max_bytes: largest KV cache at the end of an inference.
+        kv_cache_growth_bytes: mean of what inferences added to their KV caches.
     """
 
     operation: str
@@ -65,6 +68,8 @@ class Row(NamedTuple):
     batch_size: Spread | None
     sequence_length: Spread | None
     idle_share: float | None
+    kv_cache_max_bytes: int | None = None
+    kv_cache_growth_bytes: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as `warpspan report --json` prints it; its keys are stable."""
@@ -94,6 +99,8 @@ class Row(NamedTuple):
             "sequence_length_median": sequence[0],
             "sequence_length_max": sequence[1],
             "idle_share": self.idle_share,
+            "kv_cache_max_bytes": self.kv_cache_max_bytes,
+            "kv_cache_growth_bytes": self.kv_cache_growth_bytes,
         }
 
 
@@ -106,6 +113,7 @@ class Summary(NamedTuple):
         error_count: those that failed.
         process_count: processes that ran them.
         elapsed_s: from the first start to the last end, 0 without an inference.
+        leaks: KV caches that grow and are not released.
     """
 
     rows: tuple[Row, ...]
@@ -113,6 +121,7 @@ class Summary(NamedTuple):
     error_count: int
     process_count: int
     elapsed_s: float
+    leaks: tuple[Leak, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as `warpspan report --json` prints it; its keys are stable."""
@@ -122,6 +131,7 @@ class Summary(NamedTuple):
             "process_count": self.process_count,
             "elapsed_s": self.elapsed_s,
             "rows": [row.to_json() for row in self.rows],
+            "kv_cache_leaks": [leak.to_json() for leak in self.leaks],
         }
 
 
@@ -169,6 +179,8 @@ class _Group:
         self.peak_bytes: int | None = None
         self.rss_bytes: int | None = None
         self.idle_s: float | None = None
+        self.cache_bytes: int | None = None
+        self.cache_growths = array("q")
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
 
     def add(self, inference: Inference) -> None:
@@ -192,6 +204,11 @@ class _Group:
         if memory is not None:
             self.peak_bytes = _highest(self.peak_bytes, memory.peak_bytes)
             self.rss_bytes = _highest(self.rss_bytes, memory.rss_bytes)
+        cache = inference.cache
+        if cache is not None:
+            self.cache_bytes = _highest(self.cache_bytes, cache.size)
+            if cache.increase is not None:
+                self.cache_growths.append(cache.increase)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
 
@@ -216,6 +233,8 @@ class _Group:
             batch_size=_spread(self.batch_sizes),
             sequence_length=_spread(self.sequence_lengths),
             idle_share=_idle_share(self.idle_s, self.busy.values()),
+            kv_cache_max_bytes=self.cache_bytes,
+            kv_cache_growth_bytes=_mean(self.cache_growths),
         )
 
 
@@ -276,6 +295,10 @@ def _highest(one: int | None, other: int | None) -> int | None:
     if one is None or other is None:
         return other if one is None else one
     return max(one, other)
+
+
+def _mean(values: array[int]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _rank(percent: int, count: int) -> int:

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from warpspan.report.leaks import Leak
 from warpspan.report.summary import Row, Spread, Summary
 
 ABSENT = "\N{EN DASH}"
@@ -52,6 +53,10 @@ _SIZES = (
     _Column("batch\np50/max", lambda row: _maybe(row.batch_size, _spread)),
     _Column("sequence\np50/max", lambda row: _maybe(row.sequence_length, _spread)),
 )
+_CACHE = (
+    _Column("KV cache\nmax", lambda row: _maybe(row.kv_cache_max_bytes, size)),
+    _Column("\ngrowth", lambda row: _maybe(row.kv_cache_growth_bytes, _growth)),
+)
 
 
 def render(summary: Summary, console: Console) -> RenderableType:
@@ -61,9 +66,12 @@ def render(summary: Summary, console: Console) -> RenderableType:
     """
     counts = (_COUNT, _FAILED) if summary.error_count else (_COUNT,)
     parts: list[RenderableType] = [_headline(summary)]
-    for columns in _fitting((counts, _HOST, (_IDLE,), _DEVICE, _SIZES), summary.rows, console):
+    caches = (_CACHE,) if any(row.kv_cache_max_bytes for row in summary.rows) else ()
+    groups = (counts, _HOST, (_IDLE,), _DEVICE, _SIZES, *caches)
+    for columns in _fitting(groups, summary.rows, console):
         parts += [Text(), _table(summary.rows, columns)]
-    return Group(*parts, Text(), *_footnotes(summary.rows))
+    leaks = [Text(leak_sentence(leak), "bold red") for leak in summary.leaks]
+    return Group(*parts, Text(), *leaks, *_footnotes(summary.rows))
 
 
 def _fitting(
@@ -115,6 +123,22 @@ def share(value: float) -> str:
     if 0 < value < 0.01:
         return "<1%"
     return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
+
+
+def leak_sentence(leak: Leak) -> str:
+    """Which model's KV caches are not released, since when, and how much they hold."""
+    model = _printable(leak.model)
+    since = "" if leak.since is None else f" since {leak.since}"
+    each = ""
+    if leak.per_inference_bytes is not None:
+        each = f", {size(round(leak.per_inference_bytes))} an inference"
+    what = (
+        f"One KV cache of {model} grows{since} and is never cut or released: {size(leak.size)} now"
+        if leak.caches == 1
+        else f"KV caches of {model} are not released{since}: {size(leak.size)} in "
+        f"{leak.caches:,} caches now"
+    )
+    return f"{what}{each} (leak score {leak.score:.2f})."
 
 
 def plural(count: int, noun: str) -> str:
@@ -189,6 +213,10 @@ def _memory(row: Row) -> str | None:
     if row.memory_peak_bytes is not None:
         return size(row.memory_peak_bytes)
     return None if row.rss_max_bytes is None else f"{size(row.rss_max_bytes)} RSS"
+
+
+def _growth(value: float) -> str:
+    return f"{'-' if value < 0 else ''}{size(round(abs(value)))}"
 
 
 def _rate(value: float) -> str:
