@@ -116,7 +116,7 @@ class Tracker:
                 guard.caught("input", error)
                 seen = None
             use = None
-            if entry.cache_looks or _names_cache(kwargs):
+            if entry.cache_looks or (kwargs and _names_cache(kwargs)):
                 use = _use(Watch(), entry, args, kwargs)
             scope = self._open(entry.place, name, attributes, "forward", entry, seen)
             if use is not None and isinstance(scope, Window):
@@ -138,7 +138,7 @@ class Tracker:
         if not entry.recorded:
             return Shade()
         use = None
-        if entry.cache_looks or _names_cache(kwargs):
+        if entry.cache_looks or (kwargs and _names_cache(kwargs)):
             if window.caches is None:
                 window.caches = Watch()
             use = _use(window.caches, entry, args, kwargs)
@@ -178,7 +178,7 @@ class Tracker:
 
     def caches(self) -> list[CacheState]:
         """The KV caches of this process that inferences took or left."""
-        return self.ledger.states()
+        return self.ledger.states(caught_up=not self.completion.waiting)
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
@@ -347,7 +347,7 @@ def _is_training(module: torch.nn.Module) -> bool:
 
 def _names_cache(kwargs: dict[str, Any]) -> bool:
     """Whether a model that was taken for one without a KV cache is given one by name."""
-    return bool(kwargs) and (
+    return (
         kwargs.get(NAMES[0]) is not None
         or kwargs.get(NAMES[1]) is not None
         or kwargs.get("use_cache") is True

@@ -282,6 +282,7 @@ class Window:
             length=record.input.sequence_length,
             limit_bytes=self.place.limit_bytes,
             began_ns=self._start_ns,
+            span_ns=(self._began_ns, self._ended_ns),
             turn=self._steps is not None,
         )
         return record._replace(cache=cache)

@@ -114,13 +114,10 @@ def layers_of(cache: Any) -> tuple[list[Any], int] | None:
     return list(layers), len(layers)
 
 
-def first_storage(cache: Sequence[Any]) -> int | None:
-    """What identifies a sequence's first storage for as long as somebody refers to it."""
+def first_key(cache: Sequence[Any]) -> torch.Tensor | None:
+    """The first key of a sequence of (key, value), if that is what it is."""
     pair = _pair(cache)
-    if pair is None:
-        return None
-    data: int = pair[0].untyped_storage()._cdata
-    return data
+    return None if pair is None else pair[0]
 
 
 def sequence_dimension(
@@ -160,11 +157,9 @@ def read(cache: Any) -> Reading:
     kind = kind_of(owner)
     _collect(vars(cache).values(), tensors)
     own = getattr(cache, "self_attention_cache", cache)
-    keys = [
-        key for key in getattr(own, "key_cache", ()) if isinstance(key, torch.Tensor) and key.dim()
-    ]
-    lengths = [key.shape[-2] for key in keys if key.dim() > 2]
-    longest = max(lengths, default=None)
+    lists = getattr(own, "key_cache", None)
+    keys = [key for key in lists or () if isinstance(key, torch.Tensor) and key.dim() > 2]
+    longest = max((key.shape[-2] for key in keys), default=None if lists is None else 0)
     fixed = hasattr(own, "max_cache_len")
     tokens = None if fixed else longest
     if kind == "quantized":
@@ -269,11 +264,11 @@ def _pair(value: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
 
 
 def _collect(values: Iterable[Any], found: list[torch.Tensor], depth: int = 0) -> None:
-    """Gather the tensors in values and in what they hold. Scalars are bookkeeping, not cache."""
+    """Gather the tensors in values and in what they hold. Vectors and scalars are bookkeeping."""
     for value in values:
         kind: Any = type(value)
         if kind is torch.Tensor:
-            if value.dim():
+            if value.dim() > 1:
                 found.append(value)
         elif kind in _NO_TENSOR:
             pass
@@ -282,7 +277,7 @@ def _collect(values: Iterable[Any], found: list[torch.Tensor], depth: int = 0) -
                 # A quantized tensor is a shell: what it holds lies in tensors inside.
                 names = value.__tensor_flatten__()[0]
                 _collect([getattr(value, name) for name in names], found, depth + 1)
-            elif value.dim():
+            elif value.dim() > 1:
                 found.append(value)
         elif depth < _DEEPEST:
             if isinstance(value, (list, tuple)):

@@ -12,10 +12,14 @@ longer exceeded it is 0.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import TypeAlias
 
+from warpspan.probes import clock
 from warpspan.probes.kv_cache import Reading
 from warpspan.probes.kv_watch import Pulse, Track
 from warpspan.records import Cache, CacheState, Device
@@ -58,10 +62,12 @@ class _Life:
 
     @property
     def held(self) -> bool:
-        return self.pulse.beating if self.pulse is not None else self.reading.held
+        if self.pulse is not None:
+            return self.pulse.died_ns is None
+        return self.reading.held
 
-    def died(self) -> None:
-        self.family.obituaries.append(self)
+    def died(self, pulse: Pulse) -> None:
+        self.family.obituaries.append((pulse, self))
 
 
 class _Trial:
@@ -76,13 +82,16 @@ class _Trial:
 
     @property
     def open(self) -> bool:
-        return not self.acquitted and self.life.alive and self.life.held
+        return not self.acquitted and self.life.alive
+
+
+_Obituary: TypeAlias = tuple[Pulse, _Life]
 
 
 class _Family:
     """The caches of one model on one device."""
 
-    def __init__(self, obituaries: deque[_Life]) -> None:
+    def __init__(self, obituaries: deque[_Obituary]) -> None:
         self.obituaries = obituaries
         self.alive = 0
         self.count = 0
@@ -136,7 +145,10 @@ class Ledger:
         self._lives: OrderedDict[int, _Life] = OrderedDict()
         # Those whose cache object is gone or was a tuple: nobody tells when their memory goes.
         self._loose: OrderedDict[int, _Life] = OrderedDict()
-        self._obituaries: deque[_Life] = deque()
+        self._obituaries: deque[_Obituary] = deque()
+        self._dead: list[tuple[int, int, Pulse, _Life]] = []
+        self._deaths = itertools.count()
+        self._until_ns = 0
 
     def settle(
         self,
@@ -146,6 +158,7 @@ class Ledger:
         length: int | None,
         limit_bytes: int | None,
         began_ns: int,
+        span_ns: tuple[int, int],
         turn: bool,
     ) -> Cache | None:
         """Note the caches of a finished inference, and describe the largest.
@@ -156,6 +169,8 @@ class Ledger:
             length: tokens in its input.
             limit_bytes: memory of the device.
             began_ns: Unix time of its begin.
+            span_ns: host clock of its begin and its end. Finished later, it is judged by what
+                was alive then.
             turn: whether it takes more than a step, as a whole generation does.
         """
         largest = None
@@ -163,7 +178,7 @@ class Ledger:
             if track.end is None:
                 continue
             start, end = track.counted(length)
-            cache = self._note(track, start, end, device, began_ns, turn=turn)
+            cache = self._note(track, start, end, device, began_ns, span_ns, turn=turn)
             if largest is None or end.size > (largest.size or 0):
                 weights = track.entry.facts().parameter_bytes
                 on_card = limit_bytes if end.kind != "offloaded" else None
@@ -180,6 +195,7 @@ class Ledger:
         end: Reading,
         device: Device,
         began_ns: int,
+        span_ns: tuple[int, int],
         *,
         turn: bool,
     ) -> Cache:
@@ -195,12 +211,13 @@ class Ledger:
             layers=end.layers,
         )
         with self._lock:
-            self._bury()
+            self._bury(span_ns[0])
             self._check(_CHECKS)
             family = self._family(track.entry.name, device)
             if family is not None and (track.pulse is not None or end.first is not None):
-                self._update(family, track, start, end, began_ns, turn=turn)
-                self._bury()
+                self._update(family, track, start, end, began_ns, span_ns[0], turn=turn)
+                self._until_ns = max(self._until_ns, span_ns[1])
+                self._bury(span_ns[1])
                 score = family.score
                 cache = cache._replace(
                     alive=family.alive,
@@ -208,8 +225,8 @@ class Ledger:
                     leak_score=score,
                     leak_start_s=family.since_ns / 1e9 if family.since_ns and score else None,
                 )
-        beating = track.pulse is not None and track.pulse.beating
-        return cache._replace(retained=end.size if beating or end.held else 0)
+        lives = track.pulse is not None and track.pulse.died_ns is None
+        return cache._replace(retained=end.size if lives or end.held else 0)
 
     def _family(self, model: str, device: Device) -> _Family | None:
         family = self._families.get((model, device))
@@ -217,10 +234,15 @@ class Ledger:
             family = self._families[model, device] = _Family(self._obituaries)
         return family
 
-    def states(self) -> list[CacheState]:
-        """What metrics are made from when they are collected."""
+    def states(self, *, caught_up: bool) -> list[CacheState]:
+        """What metrics are made from when they are collected.
+
+        Args:
+            caught_up: whether all inferences that ended are noted; else what died since the last
+                one that is has to wait, as it may be what the next ones went on from.
+        """
         with self._lock:
-            self._bury()
+            self._bury(clock.host_ns() if caught_up else self._until_ns)
             self._check(len(self._loose))
             return [
                 CacheState(model, device, family.alive, family.count, family.score)
@@ -234,10 +256,11 @@ class Ledger:
         start: Reading,
         end: Reading,
         began_ns: int,
+        since_ns: int,
         *,
         turn: bool,
     ) -> None:
-        life = self._find(family, track, start, end)
+        life = self._find(family, track, start, end, since_ns)
         known = life is not None
         if life is None:
             life = _Life(family, began_ns)
@@ -263,30 +286,37 @@ class Ledger:
             life.pulse.heir = None
         life.pulse, life.key = pulse, key
         stale = self._lives.pop(key, None)
-        if stale is not None:  # its memory went, and another's came to its address
+        if stale is not None:
             self._release(stale)
         self._lives[key] = life
         if pulse is None:
             self._loose[key] = life
             return
         pulse.heir = life
-        if not pulse.beating:  # before it knew its heir
-            self._obituaries.append(life)
+        if pulse.died_ns is not None:  # before it knew its heir
+            pulse.heir = None
+            self._obituaries.append((pulse, life))
 
-    def _find(self, family: _Family, track: Track, start: Reading, end: Reading) -> _Life | None:
+    def _find(
+        self, family: _Family, track: Track, start: Reading, end: Reading, since_ns: int
+    ) -> _Life | None:
         for reading in (end, start):
             life = self._lives.get(_key(track, reading))
-            if life is not None and life.family is family and life.held:
+            if life is None or life.family is not family:
+                continue
+            died_ns = life.pulse.died_ns if track.whole and life.pulse is not None else None
+            if died_ns is None or died_ns >= since_ns:  # else another object at its address
                 return life
-            if track.pulse is None and life is not None and life.family is family:
-                return life  # a tuple that was replaced by the next one
         return None
 
-    def _bury(self) -> None:
-        """Take out those whose object is gone, unless somebody kept its tensors."""
+    def _bury(self, until_ns: int) -> None:
+        """Take out those that were gone by then, unless somebody kept their tensors."""
         while self._obituaries:
-            life = self._obituaries.popleft()
-            if not life.alive or life.pulse is None or life.pulse.beating:
+            pulse, life = self._obituaries.popleft()
+            heapq.heappush(self._dead, (pulse.died_ns or 0, next(self._deaths), pulse, life))
+        while self._dead and self._dead[0][0] <= until_ns:
+            _, _, pulse, life = heapq.heappop(self._dead)
+            if not life.alive or life.pulse is not pulse:  # it goes on, as the next tuple
                 continue
             if life.reading.first is not None and life.reading.held:
                 self._place(life, None, life.reading.first.cdata)
@@ -326,6 +356,6 @@ def _takes_more_than_a_step(start: Reading, end: Reading, steps: int) -> bool:
 
 def _key(track: Track, reading: Reading) -> int:
     """A cache object's address, negative; a tuple's first storage, which its reading pins."""
-    if track.pulse is not None:
+    if track.whole:
         return -track.identity
     return reading.first.cdata if reading.first is not None else 0

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from warpspan import guard
-from warpspan.probes import kv_cache
+from warpspan.probes import clock, kv_cache
 from warpspan.probes.kv_cache import Reading
 from warpspan.probes.model import Entry
 
@@ -25,33 +25,36 @@ _MOST = 64
 _EMPTY = Reading("other", 0, 0)
 
 
-class Mortal(Protocol):
+class Heir(Protocol):
     """Something that wants to know when a cache is gone."""
 
-    def died(self) -> None:
+    def died(self, pulse: Pulse) -> None:
         """It is. Runs on whatever thread let go of it; must not wait."""
 
 
 class Pulse(weakref.ref[Any]):
-    """A weak reference that remembers whether its cache lives, so that nobody has to hold it."""
+    """A weak reference that knows when its cache died, so that nobody has to hold it to ask.
 
-    __slots__ = ("beating", "heir")
-    beating: bool
-    heir: Mortal | None
+    Of a tuple, which can't be referred to, it is one to the first key.
+    """
 
-    def __new__(cls, cache: Any, heir: Mortal | None) -> Self:
+    __slots__ = ("died_ns", "heir")
+    died_ns: int | None
+    heir: Heir | None
+
+    def __new__(cls, cache: Any, heir: Heir | None) -> Self:
         """A reference to a cache that tells its heir."""
         self = super().__new__(cls, cache, _stopped)
-        self.beating = True
+        self.died_ns = None
         self.heir = heir
         return self
 
 
 def _stopped(pulse: Any) -> None:
-    pulse.beating = False
+    pulse.died_ns = clock.host_ns()
     heir, pulse.heir = pulse.heir, None
     if heir is not None:
-        heir.died()
+        heir.died(pulse)
 
 
 class Track:
@@ -74,12 +77,15 @@ class Track:
         "identity",
         "pulse",
         "start",
+        "whole",
     )
 
     def __init__(self, entry: Entry, start: Reading, home: Watch, identity: int) -> None:
         self.entry = entry
         self.start = start
         self.identity = identity
+        #: Whether it is an object, which stays the same as it grows; else it is a tuple.
+        self.whole = True
         self._first_shape = start.shape
         self.end: Reading | None = None
         self.pulse: Pulse | None = None
@@ -90,8 +96,11 @@ class Track:
 
     def follow(self, cache: Any) -> None:
         """Hear of its death, where it can be referred to weakly."""
+        self.whole = not kv_cache.is_sequence(cache)
         try:
-            self.pulse = Pulse(cache, self)
+            self.pulse = (
+                Pulse(cache, self) if self.whole else Pulse(kv_cache.first_key(cache), None)
+            )
         except TypeError:
             self.pulse = None
 
@@ -99,7 +108,7 @@ class Track:
         """A call with it has ended."""
         if self._parts:
             return
-        found = kv_cache.layers_of(cache) if self.pulse is not None else None
+        found = kv_cache.layers_of(cache) if self.whole and self.pulse is not None else None
         if found is None:
             self.end = kv_cache.read(cache)
             if self._first_shape is None:
@@ -129,7 +138,7 @@ class Track:
             start = start._replace(tokens=start.shape[dimension])
         return start, end._replace(tokens=end.shape[dimension])
 
-    def died(self) -> None:
+    def died(self, pulse: Pulse) -> None:  # noqa: ARG002 - of all heirs
         """Measure it now or never: its layers are still there."""
         try:
             layers = [part() for part in self._parts]
@@ -142,7 +151,7 @@ class Track:
     def close(self) -> None:
         """The inference has ended."""
         pulse = self.pulse
-        if pulse is None:
+        if pulse is None or not self.whole:
             return
         pulse.heir = None
         cache = pulse()
@@ -174,12 +183,14 @@ class Watch:
         if track is None:
             track = Track(entry, kv_cache.read(cache), self, key)
             self._keep(key, track, cache)
+            if not track.whole:  # it may not come out again
+                track.end = track.start
         return track
 
     def leave(self, entry: Entry, track: Track | None, cache: Any) -> None:
         """A call has returned a cache, or None."""
         if cache is None:
-            if track is not None and track.pulse is not None:
+            if track is not None and track.whole and track.pulse is not None:
                 cache = track.pulse()
             if cache is None:
                 return
@@ -188,7 +199,7 @@ class Watch:
             return
         known = self._live.get(key)
         if known is None:
-            if track is not None and track.pulse is None:  # the next tuple of the same cache
+            if track is not None and not track.whole:  # the next tuple of the same cache
                 known = track
                 known.entry = entry
             else:
@@ -212,9 +223,8 @@ class Watch:
                 guard.caught("kv cache", error)
 
     def _keep(self, key: int, track: Track, cache: Any) -> None:
-        if not kv_cache.is_sequence(cache):
-            track.follow(cache)
-        else:  # it replaces the tuple before it
+        track.follow(cache)
+        if not track.whole:  # it replaces the tuple before it
             for old, other in list(self._live.items()):
                 if other is track:
                     self._live.pop(old, None)
@@ -253,4 +263,7 @@ class Use:
 
 def _identity(cache: Any) -> int | None:
     """What a cache is known by: itself, or a tuple by its first storage."""
-    return kv_cache.first_storage(cache) if kv_cache.is_sequence(cache) else id(cache)
+    if not kv_cache.is_sequence(cache):
+        return id(cache)
+    key = kv_cache.first_key(cache)
+    return None if key is None else key.untyped_storage()._cdata
