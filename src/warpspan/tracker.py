@@ -117,7 +117,7 @@ class Tracker:
                 seen = None
             use = None
             if entry.cache_looks or (kwargs and _names_cache(kwargs)):
-                use = _use(Watch(), entry, args, kwargs)
+                use = _use(Watch(), entry, args, kwargs, last=True)
             scope = self._open(entry.place, name, attributes, "forward", entry, seen)
             if use is not None and isinstance(scope, Window):
                 scope.use, scope.caches = use, use.watch
@@ -141,7 +141,7 @@ class Tracker:
         if entry.cache_looks or (kwargs and _names_cache(kwargs)):
             if window.caches is None:
                 window.caches = Watch()
-            use = _use(window.caches, entry, args, kwargs)
+            use = _use(window.caches, entry, args, kwargs, last=False)
         step = window.step(entry, inputs.look(args, kwargs))
         step.use = use
         return step
@@ -354,9 +354,11 @@ def _names_cache(kwargs: dict[str, Any]) -> bool:
     )
 
 
-def _use(watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Use | None:
+def _use(
+    watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any], *, last: bool
+) -> Use | None:
     try:
-        return Use(watch, entry, args, kwargs)
+        return Use(watch, entry, args, kwargs, last=last)
     except Exception as error:  # a cache of the user's may do anything
         guard.caught("kv cache", error)
         return None

@@ -67,6 +67,7 @@ class Track:
     """
 
     __slots__ = (
+        "_final",
         "_first_shape",
         "_home",
         "_own",
@@ -89,6 +90,7 @@ class Track:
         self._first_shape = start.shape
         self.end: Reading | None = None
         self.pulse: Pulse | None = None
+        self._final = False
         self._home = home
         self._parts: list[weakref.ref[Any]] = []
         self._own = 0
@@ -104,9 +106,13 @@ class Track:
         except TypeError:
             self.pulse = None
 
-    def after_call(self, cache: Any) -> None:
-        """A call with it has ended."""
+    def after_call(self, cache: Any, *, last: bool) -> None:
+        """A call with it has ended, the only one of the inference where it is the last."""
         if self._parts:
+            return
+        if last:
+            self._final = True
+            self.end = kv_cache.read(cache)
             return
         found = kv_cache.layers_of(cache) if self.whole and self.pulse is not None else None
         if found is None:
@@ -154,6 +160,8 @@ class Track:
         if pulse is None or not self.whole:
             return
         pulse.heir = None
+        if self._final:
+            return
         cache = pulse()
         if cache is not None:
             self.end = kv_cache.read(cache)
@@ -187,8 +195,8 @@ class Watch:
                 track.end = track.start
         return track
 
-    def leave(self, entry: Entry, track: Track | None, cache: Any) -> None:
-        """A call has returned a cache, or None."""
+    def leave(self, entry: Entry, track: Track | None, cache: Any, *, last: bool) -> None:
+        """A call has returned a cache, or None; the last one of the inference, or a step."""
         if cache is None:
             if track is not None and track.whole and track.pulse is not None:
                 cache = track.pulse()
@@ -205,7 +213,7 @@ class Watch:
             else:
                 known = Track(entry, _EMPTY, self, key)
             self._keep(key, known, cache)
-        known.after_call(cache)
+        known.after_call(cache, last=last)
 
     def lose(self, track: Track) -> None:
         """A cache is gone."""
@@ -236,12 +244,23 @@ class Watch:
 
 
 class Use:
-    """One call that may take or return a cache."""
+    """One call that may take or return a cache.
 
-    __slots__ = ("_entry", "_track", "watch")
+    Args:
+        watch: the caches of its inference.
+        entry: the model that is called.
+        args: of the call.
+        kwargs: likewise.
+        last: whether it is the whole inference; else it is a step.
+    """
 
-    def __init__(self, watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: Any) -> None:
+    __slots__ = ("_entry", "_last", "_track", "watch")
+
+    def __init__(
+        self, watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: Any, *, last: bool
+    ) -> None:
         self.watch = watch
+        self._last = last
         self._entry = entry
         cache = kv_cache.taken(args, kwargs)
         self._track = None if cache is None else watch.enter(entry, cache)
@@ -256,7 +275,7 @@ class Use:
                 self._entry.cache_looks = _ALWAYS
             elif self._entry.cache_looks > 0:
                 self._entry.cache_looks -= 1
-            self.watch.leave(self._entry, self._track, cache)
+            self.watch.leave(self._entry, self._track, cache, last=self._last)
         except Exception as error:
             guard.caught("kv cache", error)
 
