@@ -90,6 +90,32 @@ def test_explicit(under_warpspan):
     assert [("answer", "Sequential", 8), ("embed", "Sequential", 1), ("rerank", None, 1)] == rows
 
 
+def leaks(file):
+    """The KV caches that `warpspan report` says are not released: model, count and bytes."""
+    found = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["kv_cache_leaks"]
+    return [(leak["model"], leak["kv_cache_count"], leak["kv_cache_bytes"]) for leak in found]
+
+
+def test_kv_cache(under_warpspan, tmp_path):
+    """Conversations that are never evicted are named with all that they hold."""
+    pytest.importorskip("transformers")
+    output, rows = under_warpspan("kv_cache.py", "--conversations", 30)
+    assert output.startswith("30 conversations are kept")
+    assert [("forward", "LlamaForCausalLM", 30 * 8)] == rows
+    # Keys and values of 4 layers, 2 heads of 16 floats, 16 + 7 tokens.
+    assert [("LlamaForCausalLM", 30, 30 * 2 * 4 * 2 * 16 * 4 * 23)] == leaks(tmp_path / "out.jsonl")
+    assert "KV caches of LlamaForCausalLM are not released since" in (
+        run(WARPSPAN, "report", tmp_path / "out.jsonl").stdout
+    )
+
+
+def test_kv_cache_with_eviction(under_warpspan, tmp_path):
+    """The same program with its bug mended is not accused."""
+    pytest.importorskip("transformers")
+    under_warpspan("kv_cache.py", "--conversations", 60, "--evict", 4)
+    assert [] == leaks(tmp_path / "out.jsonl")
+
+
 def test_service(tmp_path):
     """`make demo`: each request's inference is a child of the request's span; no text gets out."""
     pytest.importorskip("fastapi")

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import warpspan
+from warpspan.config import Settings
 from warpspan.probes import kv_ledger
+from warpspan.tracker import Tracker
 
 HEAD, FLOAT, LAYERS = 8, 4, 2
 THRESHOLD = 0.95
@@ -363,3 +365,13 @@ def test_a_cache_is_not_kept_alive_between_inferences(telemetry):
         assert None is gone()
     finally:
         gc.enable()
+
+
+def test_a_forked_child_begins_with_no_caches(telemetry):
+    """Those that it inherits are the parent's."""
+    tracker = Tracker(Settings(), sink=None)
+    ledger = tracker.ledger
+    tracker._start_anew()
+    assert tracker.ledger is not ledger
+    assert [] == tracker.caches()
+    tracker.stop()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from warpspan.records import Device, Inference, Input, Memory, Model, Timing
+from warpspan.records import Cache, Device, Inference, Input, Memory, Model, Timing
 from warpspan.report.summary import Quantiles, Row, Spread, Summary, summarize
 
 SECOND = 1_000_000_000
@@ -235,3 +235,15 @@ def test_json():
         ],
         "kv_cache_leaks": [],
     } == json.loads(json.dumps(summary.to_json()))
+
+
+def test_kv_caches():
+    """The largest at an end, and the mean of what was added; inferences without one don't count."""
+    (row,) = summarize(
+        [
+            inference(0, cache=Cache("dynamic", 4096, 4096)),
+            inference(1, cache=Cache("dynamic", 5120, 1024)),
+            inference(2),
+        ]
+    ).rows
+    assert (5120, 2560.0) == (row.kv_cache_max_bytes, row.kv_cache_growth_bytes)
