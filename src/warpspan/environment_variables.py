@@ -29,7 +29,7 @@ OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to, which `warpspan run` sets. No default."""
 
 OTEL_PYTHON_WARPSPAN_EXPORT_HELPER = "OTEL_PYTHON_WARPSPAN_EXPORT_HELPER"
-"""`false` makes `warpspan_otlp` the SDK's own exporter in this process. Default `true`."""
+"""`false` runs the official exporters of `warpspan_otlp` and `warpspan_file` in this process. Default `true`."""
 
 OTEL_PYTHON_WARPSPAN_GC_FREEZE = "OTEL_PYTHON_WARPSPAN_GC_FREEZE"
 """`true` takes what lives once a model is warm out of garbage collection. Default `false`."""
