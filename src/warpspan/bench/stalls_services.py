@@ -153,14 +153,14 @@ def work(orders: Connection, environ: dict[str, str], instrumented: bool) -> Non
         service, seconds = order
         helper = _helper()
         began_s, helper_began_s = time.process_time(), _processor_s(helper)
-        export_began_s = _export_s()
+        exporting = _exporting()
         latencies = services.all[service](seconds)
         flush()
         orders.send(
             Segment(
                 latencies,
                 time.process_time() - began_s,
-                _export_s() - export_began_s,
+                sum(now_s - exporting.get(id_, now_s) for id_, now_s in _exporting().items()),
                 _processor_s(helper) - helper_began_s,
                 _rss_bytes(os.getpid()),
                 _rss_bytes(helper),
@@ -178,10 +178,10 @@ def _helper() -> int | None:
     return found[0] if found else None
 
 
-def _export_s() -> float:
-    """Processor time of the threads that live on, but the main one and the finisher.
+def _exporting() -> dict[str, float]:
+    """Processor time of each thread but the main one and the finisher, in seconds.
 
-    A service's own threads have ended when it gives its latencies.
+    Those of a service are not there yet when it begins.
     """
     others = {str(os.getpid())}
     others |= {
@@ -189,11 +189,11 @@ def _export_s() -> float:
         for thread in threading.enumerate()
         if thread.name == "warpspan-finisher"
     }
-    return sum(
-        int((path / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+    return {
+        path.name: int((path / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
         for path in Path("/proc/self/task").iterdir()
-        if path.name not in others
-    )
+        if path.name not in others and (path / "schedstat").exists()
+    }
 
 
 def _processor_s(pid: int | None) -> float:
