@@ -50,7 +50,7 @@ class Instrumentation:
         self._switch: module_call.Switch | None = None
         try:
             self._switch = module_call.patch(self._patches, self.tracker)
-            cuda_graph.patch(self._patches)
+            cuda_graph.patch(self._patches, self._switch)
             if settings.memory:
                 peak_memory.patch(self._patches, self._ledger)
         except BaseException:  # this torch lacks something: all or nothing

@@ -16,7 +16,8 @@ import torch
 from warpspan import guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import clock, inputs
+from warpspan.probes import capture, clock, inputs
+from warpspan.probes.graphs import Graphs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
@@ -67,6 +68,7 @@ class Tracker:
         self._meter = meter
         self.sink = sink
         self.registry = Registry(self._is_recorded)
+        self.graphs = Graphs()
         self.completion = Completion(
             self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
         )
@@ -91,6 +93,8 @@ class Tracker:
                 or _dispatch_mode(_FAKE) is not None
             ):
                 return None
+            if self.graphs.open and self._capture(module, args, kwargs):
+                return Shade()  # the graph's replay is the inference, its capture computes nothing
             if current.get() is not OUTSIDE:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
@@ -123,6 +127,47 @@ class Tracker:
     ) -> Scope:
         entry = self.registry.entry(module)
         return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
+
+    def _capture(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether a module call is captured and not run; the graph then remembers the module."""
+        graph = self.graphs.here()
+        if graph is None:
+            return False
+        graph.called(
+            self.registry.entry(module),
+            inputs.look(args, kwargs),
+            training=_is_grad_enabled() and _is_training(module),
+        )
+        return True
+
+    def open_replay(self, graph: Any) -> Scope | None:
+        """A scope for a graph's replay that nothing open covers; None where it is no inference.
+
+        Backward passes that `make_graphed_callables` captured replay inside autograd.
+        """
+        try:
+            if _graph_task_id() != -1:
+                return None
+            known = self.graphs.of(graph)
+            if known.excluded or (known.training and not self.settings.training):
+                return None
+            model = known.model
+            if known.start is None:
+                place = self.places.at(known.device) if known.device else self.places.current()
+                name = None if model is None else model.name
+                known.start = place, *_start("graph_replay", name, place)
+            place, name, attributes = known.start
+            if current.get() is not OUTSIDE:
+                outer = self._settle()
+                if isinstance(outer, Window) and outer.takes_steps:
+                    capturing = place.timeline is not None and place.timeline.capturing
+                    return None if capturing else outer.step(model, known.seen)
+            return self._open(place, name, attributes, "graph_replay", model, known.seen)
+        except Exception as error:
+            guard.caught("begin", error)
+            return None
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -177,7 +222,7 @@ class Tracker:
         cpu_time: bool = True,
     ) -> Shade | Window:
         if place.timeline is not None and place.timeline.capturing:
-            return Shade()  # the graph's replay is the inference, its capture computes nothing
+            return Shade()  # a capture that Python code did not begin
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
@@ -287,7 +332,8 @@ class Tracker:
         guard.faults.clear()
         self.places = self._make_places()
         self.registry.forget()
-        clock.gate = clock.CaptureGate()
+        self.graphs = Graphs()
+        capture.gate.forget()
 
     def _flush_at_child_exit(self) -> None:
         multiprocessing.util.Finalize(

@@ -1,4 +1,8 @@
-"""Graph captures: nothing may ask the driver anything while one is open."""
+"""CUDA graphs: their captures are left alone, and an outermost replay is an inference.
+
+`torch.cuda.graph`, `make_graphed_callables` and the graph trees behind
+`torch.compile(mode="reduce-overhead")` all capture and replay by these methods.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,70 @@ from typing import Any
 
 import torch
 
+from warpspan import guard
+from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
-from warpspan.probes import clock
+from warpspan.probes.capture import gate
+from warpspan.window import current
+
+_scope = current.get
 
 
-def patch(patches: Patches) -> None:
-    """Close the gate to the driver from the begin of each capture to its end."""
+def patch(patches: Patches, switch: Switch) -> None:
+    """Have captures close the gate to the driver, and replays open an inference.
+
+    Args:
+        patches: where the patches are noted.
+        switch: says whether replays are recorded, and by whom.
+    """
     graph = torch.cuda.CUDAGraph
-    begin, end = graph.capture_begin, graph.capture_end
+    begin, replayed = graph.capture_begin, graph.replay
 
     @functools.wraps(begin)
     def capture_begin(self: Any, *args: Any, **kwargs: Any) -> None:
-        clock.gate.opened()
+        gate.opened(self)
         try:
             begin(self, *args, **kwargs)
         except BaseException:
-            clock.gate.closed()
+            gate.closed(self)
             raise
+        if (tracker := switch.tracker) is not None:
+            try:
+                tracker.graphs.began(self)
+            except Exception as error:
+                guard.caught("capture", error)
 
-    @functools.wraps(end)
-    def capture_end(self: Any) -> None:
+    @functools.wraps(replayed)
+    def replay(self: Any, *args: Any, **kwargs: Any) -> None:
+        if _scope().covers or (tracker := switch.tracker) is None:
+            return replayed(self, *args, **kwargs)
+        scope = tracker.open_replay(self)
+        if scope is None:
+            return replayed(self, *args, **kwargs)
         try:
-            end(self)
+            return replayed(self, *args, **kwargs)
+        except BaseException as error:
+            scope.fail(error)
+            raise
         finally:
-            clock.gate.closed()
+            scope.close()
 
     patches.apply(graph, "capture_begin", capture_begin)
-    patches.apply(graph, "capture_end", capture_end)
+    # Newer versions of torch end a capture in two parts, and by the first alone where it failed.
+    for name in ("capture_end", "capture_end_pre"):
+        if hasattr(graph, name):
+            patches.apply(graph, name, _ending(getattr(graph, name), switch))
+    patches.apply(graph, "replay", replay)
+
+
+def _ending(original: Any, switch: Switch) -> Any:
+    @functools.wraps(original)
+    def end(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            original(self, *args, **kwargs)
+        finally:
+            gate.closed(self)
+            if (tracker := switch.tracker) is not None:
+                tracker.graphs.ended()
+
+    return end
