@@ -334,9 +334,8 @@ def test_the_gate_opens_again_after_captures_that_fail(device, telemetry):
     with pytest.raises(RuntimeError, match="non-default stream"):
         graph.capture_begin()
     assert not is_shut()
-    with pytest.raises(KeyError), torch.cuda.graph(graph):
-        assert is_shut()
-        raise KeyError
+    with pytest.raises(RecursionError), torch.cuda.graph(graph):
+        raise RecursionError
     assert not is_shut()
     with pytest.raises(RuntimeError), torch.cuda.graph(graph):
         torch.cuda.synchronize()
@@ -403,3 +402,43 @@ def test_somebody_who_patched_over_us(device, caplog):
     graph.replay()
     assert 1 == len(telemetry._exporter.get_finished_spans())
     kind.replay = original
+
+
+def test_dynamo_does_not_look_inside(monkeypatch, uninstrumented):
+    """A replay in a compiled function is one graph break and as many graphs as without us."""
+    import torch._dynamo
+    from torch._dynamo.testing import CompileCounter
+    from torch._dynamo.utils import counters
+
+    # Stands for torch's class, which can't be made without a GPU: by its file Dynamo leaves it out.
+    scope = {"__name__": "torch.cuda.graphs", "replays": []}
+    source = (
+        "class CUDAGraph:\n"
+        "    def capture_begin(self): pass\n"
+        "    def capture_end(self): pass\n"
+        "    def replay(self): replays.append(1)\n"
+    )
+    exec(compile(source, torch.cuda.graphs.__file__, "exec"), scope)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", scope["CUDAGraph"])
+    graph = torch.cuda.CUDAGraph()
+
+    def compiled():
+        torch._dynamo.reset()
+        counters.clear()
+        backend = CompileCounter()
+
+        @torch.compile(backend=backend)
+        def function(x):
+            y = x + 1
+            graph.replay()
+            return y * 2
+
+        results = [function(torch.ones(2)).tolist() for _ in range(3)]
+        return results, backend.frame_count, backend.op_count
+
+    expected = compiled()
+    uninstrumented.instrument()
+    assert expected == compiled()
+    assert [1] * 6 == scope["replays"]
+    assert ["graph_replay"] * 3 == [span["name"] for span in uninstrumented.inferences()]
+    torch._dynamo.reset()
