@@ -27,6 +27,7 @@ class Settings:
         parameterless: record outermost modules without parameters and buffers, too.
         excluded_models: patterns (as in `fnmatch`) of model class names not to record.
         memory: read the caching allocator's counters around each inference.
+        transfers: record waits for a CUDA device, and copies to and from it.
         queue_size: inferences that may wait for their device time and export.
         flush_timeout_s: seconds that the end of the process may wait for them.
         sample_period_s: seconds between two samples of a GPU; 0 takes none.
@@ -37,6 +38,7 @@ class Settings:
     parameterless: bool = False
     excluded_models: tuple[str, ...] = ()
     memory: bool = True
+    transfers: bool = True
     queue_size: int = 4096
     flush_timeout_s: float = 5.0
     sample_period_s: float = 0.2
@@ -51,6 +53,7 @@ class Configuration:
     parameterless: bool | None = None
     excluded_models: list[str] | None = None
     memory: bool | None = None
+    transfers: bool | None = None
     queue_size: int | None = None
     flush_timeout_s: float | None = None
     sample_period_s: float | None = None
@@ -119,6 +122,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         "class names or patterns, separated by commas",
     ),
     "memory": (variables.OTEL_PYTHON_WARPSPAN_MEMORY, _flag, "true or false"),
+    "transfers": (variables.OTEL_PYTHON_WARPSPAN_TRANSFERS, _flag, "true or false"),
     "queue_size": (
         variables.OTEL_PYTHON_WARPSPAN_QUEUE_SIZE,
         _size,

@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 
 import torch
 
-from warpspan import guard
+from warpspan import around, guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import clock, inputs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
+from warpspan.probes.transfers import forget_events
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import (
     OUTSIDE,
@@ -66,6 +67,7 @@ class Tracker:
         self.settings = settings
         self._meter = meter
         self.sink = sink
+        self.around = around.Around(sink)
         self.registry = Registry(self._is_recorded)
         self.completion = Completion(
             self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
@@ -96,6 +98,7 @@ class Tracker:
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
             if _is_grad_enabled() and not self.settings.training and _is_training(module):
+                self.around.forget()
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
@@ -182,6 +185,7 @@ class Tracker:
         if completion.full:
             completion.dropped["queue_full"] += 1
             return Shade()
+        arrived = None if place.timeline is None else self.around.take()
         start_ns, began_ns = clock.wall_ns(), clock.host_ns()
         span = self.sink.start(name, attributes, start_ns)
         if span is None:
@@ -199,6 +203,8 @@ class Tracker:
             nested,
             cpu_time,
         )
+        if arrived is not None:
+            window.received(arrived)
         try:
             window.begin()
         except BaseException:
@@ -212,6 +218,8 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
+            if window.measured:
+                self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
@@ -288,6 +296,8 @@ class Tracker:
         self.places = self._make_places()
         self.registry.forget()
         clock.gate = clock.CaptureGate()
+        around.reset()
+        forget_events()
 
     def _flush_at_child_exit(self) -> None:
         multiprocessing.util.Finalize(

@@ -18,6 +18,7 @@ from warpspan.probes import clock, inputs
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
+from warpspan.probes.transfers import SEALED, Tally
 from warpspan.records import Inference, Memory, Model, Steps, Timing
 
 
@@ -32,6 +33,9 @@ class Sink(Protocol):
 
     def leave(self, span: Any) -> None:
         """Make current again what was. Runs on the caller's thread."""
+
+    def request(self, span: Any) -> int:
+        """The trace that was current when a span started, or now for None; 0 for none."""
 
     def finish(self, span: Any, record: Inference) -> None:
         """End the span and record the metrics. Runs on the finisher's thread."""
@@ -105,6 +109,7 @@ class Window:
     _memory_start: MemoryReading | None = None
     _oom_requested: int | None = None
     _steps: _StepTally | None = None
+    _tally: Tally | None = None
     _thread: int | None = None
     _token: Token[Scope] | None = None
     open = True
@@ -140,6 +145,10 @@ class Window:
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
             self._began_cpu_ns = clock.thread_ns()
+
+    def received(self, tally: Tally) -> None:
+        """Its inputs were copied to the device before it began."""
+        self._tally = tally
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -205,9 +214,22 @@ class Window:
         return Step(self._steps, self._began_ns)  # type: ignore[arg-type]
 
     @property
+    def tally(self) -> Tally:
+        """What it waited for and copied."""
+        # Threads may come at once, and get the same one.
+        return self._tally or self.__dict__.setdefault("_tally", Tally())  # type: ignore[no-any-return]
+
+    @property
     def done(self) -> bool:
-        """Whether the device has passed the end of the inference. Asks, never waits."""
-        return self._end_event is None or self.place.timeline.done(self._end_event)  # type: ignore[union-attr]
+        """Whether the device has passed the end of the inference, and its copies. Never waits."""
+        return (self._end_event is None or clock.passed(self._end_event)) and (
+            self._tally is None or self._tally.settled(clock.passed)
+        )
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ended with an event on its device."""
+        return self._end_event is not None
 
     @property
     def settled(self) -> bool:
@@ -218,6 +240,7 @@ class Window:
     def record(self, *, device_done: bool, rss_bytes: int | None) -> Inference:
         """The finished inference. Runs on the finisher's thread."""
         entrance = self._entrance
+        tally: Tally = self.__dict__.setdefault("_tally", SEALED)
         device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:
@@ -234,6 +257,7 @@ class Window:
                 idle_s = None
             if self.place.meter is not None:
                 usage = self.place.meter.usage(self._events)
+        syncs, transfers = tally.describe(device_s, clock.passed)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
@@ -245,6 +269,8 @@ class Window:
             memory=self._memory(rss_bytes),
             steps=self._steps.steps() if self._steps is not None else None,
             usage=usage,
+            syncs=syncs,
+            transfers=transfers,
             error_type=self._error_type,
         )
 

@@ -36,6 +36,7 @@ class Telemetry:
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
+        self.request = self._spans.request
 
     def observe(
         self,
