@@ -217,7 +217,7 @@ class Window:
     def tally(self) -> Tally:
         """What it waited for and copied."""
         # Threads may come at once, and get the same one.
-        return self._tally or self.__dict__.setdefault("_tally", Tally())  # type: ignore[no-any-return]
+        return self._tally or self.__dict__.setdefault("_tally", Tally())
 
     @property
     def done(self) -> bool:

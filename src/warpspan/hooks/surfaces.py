@@ -21,7 +21,7 @@ from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes.transfers import Tally
 
-_has_torch_function = torch._C._has_torch_function_unary
+has_torch_function = torch._C._has_torch_function_unary
 _disabled = torch._C._disabled_torch_function_impl
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _NoTorchFunction = torch._C.DisableTorchFunction
@@ -45,7 +45,7 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
     if on_host:
 
         def get(_: Any, tensor: Any, owner: Any = None) -> Any:
-            if tensor is None or (_has_torch_function(tensor) and _overrides(tensor)):
+            if tensor is None or (has_torch_function(tensor) and _overrides(tensor)):
                 return bind(tensor, owner)
             return MethodType(replacement, tensor)
 
@@ -54,7 +54,7 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
         def get(_: Any, tensor: Any, owner: Any = None) -> Any:
             if tensor is None:
                 return bind(None, owner)
-            if _has_torch_function(tensor):
+            if has_torch_function(tensor):
                 if _overrides(tensor) or not _is_cuda(tensor):
                     return bind(tensor, owner)
             elif not tensor.is_cuda:

@@ -129,7 +129,7 @@ def _size(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 def _containing(switch: Switch, original: Callable[..., bool]) -> Callable[..., bool]:
-    """torch's own is made of other methods, which are not counted once more."""
+    """Torch's own is made of other methods, which are not counted once more."""
 
     @functools.wraps(original)
     def contains(self: torch.Tensor, element: Any, /) -> bool:

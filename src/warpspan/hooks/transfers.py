@@ -17,6 +17,7 @@ from warpspan import guard
 from warpspan.hooks import surfaces
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
+from warpspan.hooks.surfaces import has_torch_function
 from warpspan.hooks.synchronization import waited
 from warpspan.probes import clock
 from warpspan.probes.clock import Lease
@@ -51,28 +52,37 @@ class _Move(NamedTuple):
     asynchronous: bool
 
 
+# Whether a call on a tensor in host memory has nothing to do with CUDA, told in a few tests.
+_Skips = Callable[[torch.Tensor, tuple[Any, ...], dict[str, Any]], bool]
 _Plan = Callable[[torch.Tensor, tuple[Any, ...], dict[str, Any]], _Move | None]
 
 
 def patch_tensors(patches: Patches, switch: Switch) -> None:
     """Replace the methods of tensors that copy between devices, or pin."""
-    for name, kind, plan, on_host in (
-        ("to", "to", _plan_to, True),
-        ("cuda", "cuda", _plan_cuda, True),
-        ("copy_", "copy", _plan_copy, True),
-        ("cpu", "cpu", _plan_cpu, False),
-    ):
-        mover = _moving(switch, kind, surfaces.original(name), surfaces.plain(plan))
+    surfaces_: tuple[tuple[str, str, _Plan, _Skips | None, bool], ...] = (
+        ("to", "to", _plan_to, _stays, True),
+        ("cuda", "cuda", _plan_cuda, None, True),
+        ("copy_", "copy", _plan_copy, _copies_within, True),
+        ("cpu", "cpu", _plan_cpu, None, False),
+    )
+    for name, kind, plan, skips, on_host in surfaces_:
+        mover = _moving(switch, kind, surfaces.original(name), surfaces.plain(plan), skips)
         surfaces.replace(patches, name, mover, on_host=on_host)
     pin = _pinning(switch, surfaces.original("pin_memory"))
     surfaces.replace(patches, "pin_memory", pin, on_host=True)
 
 
 def _moving(
-    switch: Switch, kind: str, original: Callable[..., Any], plan: _Plan
+    switch: Switch,
+    kind: str,
+    original: Callable[..., Any],
+    plan: _Plan,
+    skips: _Skips | None,
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def move(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if skips is not None and not has_torch_function(self) and skips(self, args, kwargs):
+            return original(self, *args, **kwargs)
         call = _started(switch, plan, self, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
@@ -138,6 +148,20 @@ def _ended(
         tally.copy(planned.direction, nbytes, pageable=pageable, weights=weights, events=events)
     except Exception as error:
         guard.caught("transfer", error)
+
+
+def _stays(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    first = args[0] if args else kwargs.get("device", kwargs.get("other"))
+    kind = type(first)
+    if kind is torch.dtype or first is None:
+        return True
+    if kind is torch.device:
+        return first.type == "cpu" and not tensor.is_cuda
+    return kind is str and first == "cpu" and not tensor.is_cuda
+
+
+def _copies_within(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ARG001
+    return bool(args) and type(args[0]) is torch.Tensor and not (tensor.is_cuda or args[0].is_cuda)
 
 
 def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Move | None:

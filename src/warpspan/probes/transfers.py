@@ -177,10 +177,10 @@ class Tally:
             for kind, (count, stalled_ns) in sorted(self._kinds.items())
         )
         longest_ns, longest_kind, site = self._longest
-        most = max(kinds, key=lambda kind: kind.count)
-        repeated = most.count >= REPEATED
+        most = max(kinds, key=lambda kind: kind.total)
+        repeated = most.total >= REPEATED
         return Syncs(
-            count=sum(kind.count for kind in kinds),
+            total=sum(kind.total for kind in kinds),
             stalled_s=sum(counted[1] for counted in self._kinds.values()) / 1e9,
             longest_kind=longest_kind,
             longest_s=longest_ns / 1e9,
@@ -238,7 +238,7 @@ class _Copies:
         if self.pairs and not self._untimed and all(done(end) for _, end in self.pairs):
             time_s = sum(start.event.elapsed_time(end.event) for start, end in self.pairs) / 1e3
         return Transfer(
-            count=self._count,
+            total=self._count,
             nbytes=self._bytes,
             pageable_bytes=self._pageable,
             weight_bytes=self._weights,

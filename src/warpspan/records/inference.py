@@ -137,8 +137,9 @@ class Inference(NamedTuple):
             attributes |= {name: value for name, value in had if value is not None}
         for group in (self.syncs, self.transfers):
             if group is not None:
-                had = group.attributes()
-                attributes |= {name: value for name, value in had if value is not None}
+                attributes |= {
+                    name: value for name, value in group.attributes() if value is not None
+                }
         return attributes
 
     def to_json(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class SyncKind(NamedTuple):
     """The waits of one kind."""
 
     kind: str
-    count: int
+    total: int
     stalled_s: float | None
 
 
@@ -49,7 +49,7 @@ class Syncs(NamedTuple):
     """The calls in which the host waited for the device.
 
     Args:
-        count: how many.
+        total: how many.
         stalled_s: host time inside them.
         longest_kind: kind of the longest one.
         longest_s: its time.
@@ -59,7 +59,7 @@ class Syncs(NamedTuple):
         kinds: by kind.
     """
 
-    count: int | None = None
+    total: int | None = None
     stalled_s: float | None = None
     longest_kind: str | None = None
     longest_s: float | None = None
@@ -70,20 +70,20 @@ class Syncs(NamedTuple):
 
     def attributes(self) -> Iterator[tuple[str, Any]]:
         """Names and values, absent ones included."""
-        values = (self.count, self.stalled_s, self.longest_kind, self.longest_s, self.repeated_kind)
+        values = (self.total, self.stalled_s, self.longest_kind, self.longest_s, self.repeated_kind)
         yield from zip(_SYNCS, values, strict=True)
         yield from zip(_LONGEST_SITE, self.longest_site or Site(), strict=True)
         yield from zip(_REPEATED_SITE, self.repeated_site or Site(), strict=True)
-        for kind, count, stalled_s in self.kinds:
-            yield f"{_PREFIX}{kind}.count", count
+        for kind, total, stalled_s in self.kinds:
+            yield f"{_PREFIX}{kind}.count", total
             yield f"{_PREFIX}{kind}.time", stalled_s
 
     @classmethod
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Syncs | None:
         """What `attributes` gave; None where there is nothing of it."""
         get = attributes.get
-        count, stalled_s, longest_kind, longest_s, repeated_kind = map(get, _SYNCS)
-        if count is None:
+        total, stalled_s, longest_kind, longest_s, repeated_kind = map(get, _SYNCS)
+        if total is None:
             return None
         kinds = tuple(
             SyncKind(kind, found, get(f"{_PREFIX}{kind}.time"))
@@ -92,7 +92,7 @@ class Syncs(NamedTuple):
         )
         longest, repeated = Site(*map(get, _LONGEST_SITE)), Site(*map(get, _REPEATED_SITE))
         return cls(
-            count,
+            total,
             stalled_s,
             longest_kind,
             longest_s,
@@ -105,7 +105,7 @@ class Syncs(NamedTuple):
     def numbers(self) -> tuple[Any, ...]:
         """All that must be a number, or absent."""
         return (
-            self.count,
+            self.total,
             self.stalled_s,
             self.longest_s,
             *(value for kind in self.kinds for value in kind[1:]),
@@ -116,7 +116,7 @@ class Transfer(NamedTuple):
     """The copies of one direction.
 
     Args:
-        count: how many.
+        total: how many.
         nbytes: what crossed the bus.
         pageable_bytes: of it, to or from host memory that is not pinned.
         weight_bytes: of it, parameters of models.
@@ -125,7 +125,7 @@ class Transfer(NamedTuple):
         device_share: that time over the device time of the inference.
     """
 
-    count: int | None = None
+    total: int | None = None
     nbytes: int | None = None
     pageable_bytes: int | None = None
     weight_bytes: int | None = None
@@ -154,8 +154,9 @@ class Transfers(NamedTuple):
     def from_attributes(cls, attributes: Mapping[str, Any]) -> Transfers | None:
         """What `attributes` gave; None where there is nothing of it."""
         get = attributes.get
-        ways = [Transfer(*map(get, names)) for names in _WAYS]
-        found = cls(*(None if way == Transfer() else way for way in ways), *map(get, _PIN))
+        ways = (Transfer(*map(get, names)) for names in _WAYS)
+        h2d, d2h, d2d = (None if way == Transfer() else way for way in ways)
+        found = cls(h2d, d2h, d2d, *map(get, _PIN))
         return None if found == cls() else found
 
     def numbers(self) -> tuple[Any, ...]:
