@@ -31,7 +31,7 @@ FULL = Inference(
     device=Device("cuda", 1, "GPU-1234"),
     model=Model("BertModel", 22, 88, "float32", "int8", compiled=True, device_count=2),
     input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.2, 0.01, 0.02, 3),
+    timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
     memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 9),
     steps=Steps(3, 0.1, 0.2),
     usage=Usage(
@@ -90,6 +90,8 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.device.queue.time": 0.01,
         "pytorch.device.idle.time": 0.02,
         "pytorch.inference.concurrency": 3,
+        "pytorch.host.gc.time": 0.001,
+        "pytorch.host.gc.count": 2,
         "pytorch.memory.allocated.start": 1,
         "pytorch.memory.allocated.end": 2,
         "pytorch.memory.peak.size": 30,
@@ -200,7 +202,7 @@ inferences = st.builds(
     input=st.builds(
         Input, optional, optional, st.none() | st.lists(st.integers(0, 99), min_size=1).map(tuple)
     ),
-    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional),
+    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional, seconds, optional),
     memory=st.none()
     | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
     steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),

@@ -30,6 +30,7 @@ class Settings:
         transfers: record waits for a CUDA device, and copies to and from it.
         queue_size: inferences that may wait for their device time and export.
         flush_timeout_s: seconds that the end of the process may wait for them.
+        gc_freeze: take what lives once a model is warm out of garbage collection.
         sample_period_s: seconds between two samples of a GPU; 0 takes none.
         hardware_metrics: `on`, `off`, or `auto`: on unless DCGM exports them.
     """
@@ -41,6 +42,7 @@ class Settings:
     transfers: bool = True
     queue_size: int = 4096
     flush_timeout_s: float = 5.0
+    gc_freeze: bool = False
     sample_period_s: float = 0.2
     hardware_metrics: str = "auto"
 
@@ -56,6 +58,7 @@ class Configuration:
     transfers: bool | None = None
     queue_size: int | None = None
     flush_timeout_s: float | None = None
+    gc_freeze: bool | None = None
     sample_period_s: float | None = None
     hardware_metrics: str | None = None
 
@@ -133,6 +136,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         _seconds,
         "seconds from 0 to 3600",
     ),
+    "gc_freeze": (variables.OTEL_PYTHON_WARPSPAN_GC_FREEZE, _flag, "true or false"),
     "sample_period_s": (
         variables.OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD,
         _period,

@@ -42,7 +42,7 @@ class Instrumentation:
         self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
         self._telemetry.observe(
             self.tracker.devices,
-            self.tracker.completion.dropped,
+            self.tracker.completion,
             self._usage,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),

@@ -33,6 +33,8 @@ PYTORCH_DEVICE_TIME: Final = "pytorch.device.time"
 PYTORCH_DEVICE_QUEUE_TIME: Final = "pytorch.device.queue.time"
 PYTORCH_DEVICE_IDLE_TIME: Final = "pytorch.device.idle.time"
 PYTORCH_INFERENCE_CONCURRENCY: Final = "pytorch.inference.concurrency"
+PYTORCH_HOST_GC_TIME: Final = "pytorch.host.gc.time"
+PYTORCH_HOST_GC_COUNT: Final = "pytorch.host.gc.count"
 PYTORCH_MEMORY_ALLOCATED_START: Final = "pytorch.memory.allocated.start"
 PYTORCH_MEMORY_ALLOCATED_END: Final = "pytorch.memory.allocated.end"
 PYTORCH_MEMORY_PEAK_SIZE: Final = "pytorch.memory.peak.size"
@@ -140,6 +142,7 @@ HW_NAME: Final = "hw.name"
 HW_VENDOR: Final = "hw.vendor"
 HW_TYPE: Final = "hw.type"
 WARPSPAN_DROP_REASON: Final = "warpspan.drop.reason"
+WARPSPAN_SIGNAL: Final = "warpspan.signal"
 WARPSPAN_FAULT_ORIGIN: Final = "warpspan.fault.origin"
 HOST_GPU_ID: Final = "host.gpu.id"
 HOST_GPU_NAME: Final = "host.gpu.name"
@@ -481,4 +484,29 @@ METRIC_WARPSPAN_FAULTS: Final = Metric(
     "warpspan.faults",
     "{fault}",
     "Errors of warpspan itself that were caught. Each cause is logged once.",
+)
+METRIC_WARPSPAN_QUEUE_SIZE: Final = Metric(
+    "warpspan.queue.size",
+    "{inference}",
+    "Inferences that have ended and wait for the finisher.",
+)
+METRIC_WARPSPAN_FINISHER_SLICE_MAX: Final = Metric(
+    "warpspan.finisher.slice.max",
+    "s",
+    "The longest turn of the finisher since the previous collection. It shares the GIL with the callers.",
+)
+METRIC_WARPSPAN_EXPORT_DROPPED: Final = Metric(
+    "warpspan.export.dropped",
+    "{item}",
+    "Spans, metric points and log records that the exporter `warpspan_otlp` lost.",
+)
+METRIC_WARPSPAN_EXPORT_BACKLOG: Final = Metric(
+    "warpspan.export.backlog",
+    "By",
+    "What the export helper has not confirmed yet.",
+)
+METRIC_WARPSPAN_EXPORT_SLICE_MAX: Final = Metric(
+    "warpspan.export.slice.max",
+    "s",
+    "The longest turn of packing and handing over since the previous collection.",
 )

@@ -16,7 +16,7 @@ import torch
 from warpspan import around, guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import clock, inputs
+from warpspan.probes import clock, garbage, inputs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
@@ -75,6 +75,8 @@ class Tracker:
         self.places = self._make_places()
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
+        self._freezer = garbage.Freezer() if settings.gc_freeze else None
+        garbage.watch()
         self._survive_forks()
 
     def open_call(
@@ -166,6 +168,7 @@ class Tracker:
     def stop(self) -> None:
         """Finish what is in flight and end the finisher. Open windows end without a record."""
         self.completion.stop()
+        garbage.unwatch()
 
     def _open(
         self,
@@ -243,6 +246,8 @@ class Tracker:
             self._rss_bytes = process_rss_bytes()
         record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
         self.sink.finish(window.span, record)
+        if self._freezer is not None and window.model is not None:
+            self._freezer.finished(window.model)
 
     def _is_recorded(self, entry: Entry) -> bool:
         kind = entry.device.type

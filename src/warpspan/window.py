@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock, inputs
+from warpspan.probes import clock, garbage, inputs
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
@@ -138,6 +138,7 @@ class Window:
         self._start_ns = start_ns
         self._began_ns = began_ns
         self._closed_to = closed_to
+        self._garbage = self._garbage_end = garbage.state
         if takes_steps:
             self._steps = _StepTally()
         if not nested:
@@ -194,6 +195,7 @@ class Window:
             except Exception as error:
                 guard.caught("device events", error)
         self._ended_ns = clock.host_ns()
+        self._garbage_end = garbage.state
         if self._began_cpu_ns is not None and self._thread == threading.get_ident():
             self._cpu_s = (clock.thread_ns() - self._began_cpu_ns) / 1e9
         if self._holder is not None:
@@ -220,11 +222,16 @@ class Window:
         return self._tally or self.__dict__.setdefault("_tally", Tally())
 
     @property
+    def model(self) -> Entry | None:
+        """The model, where one was seen."""
+        return self._model if isinstance(self._model, Entry) else None
+
+    @property
     def done(self) -> bool:
-        """Whether the device has passed the end of the inference, and its copies. Never waits."""
-        return (self._end_event is None or clock.passed(self._end_event)) and (
-            self._tally is None or self._tally.settled(clock.passed)
-        )
+        """Whether the device has passed the end of the inference. Asks, never waits."""
+        if self._tally is not None and not self._tally.settled(clock.gate.ask):
+            return False  # a copy or a call that belongs to it is under way
+        return self._end_event is None or self.place.timeline.done(self._end_event)  # type: ignore[union-attr]
 
     @property
     def measured(self) -> bool:
@@ -257,7 +264,7 @@ class Window:
                 idle_s = None
             if self.place.meter is not None:
                 usage = self.place.meter.usage(self._events)
-        syncs, transfers = tally.describe(device_s, clock.passed)
+        syncs, transfers = tally.describe(device_s)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
@@ -265,7 +272,14 @@ class Window:
             device=self.place.device,
             model=self._model.facts() if isinstance(self._model, Entry) else Model(self._model),
             input=inputs.describe(self._seen),
-            timing=Timing(self._cpu_s, device_s, queue_s, idle_s, self._concurrency),
+            timing=Timing(
+                self._cpu_s,
+                device_s,
+                queue_s,
+                idle_s,
+                self._concurrency,
+                *garbage.between(self._garbage, self._garbage_end),
+            ),
             memory=self._memory(rss_bytes),
             steps=self._steps.steps() if self._steps is not None else None,
             usage=usage,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry import metrics, trace
 
 from warpspan import guard
 from warpspan.emit.device_metrics import DeviceMetrics
-from warpspan.emit.metrics import Metrics
+from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
 from warpspan.emit.transfer_metrics import TransferMetrics
 from warpspan.records import DeviceState, DeviceUsage, Inference
@@ -43,13 +43,13 @@ class Telemetry:
     def observe(
         self,
         devices: Callable[[], Iterable[DeviceState]],
-        dropped: Mapping[str, int],
+        finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
         *,
         hardware: bool,
     ) -> None:
         """Create the metrics, those that are asked for included."""
-        self._metrics = Metrics(self._meter, devices, dropped)
+        self._metrics = Metrics(self._meter, devices, finisher)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
         self._transfer_metrics = TransferMetrics(self._meter)
 

@@ -63,11 +63,6 @@ class Lease:
         self._pool.append(self.event)
 
 
-def passed(lease: Lease) -> bool:
-    """Whether the device has passed an event. Asks, never waits."""
-    return gate.ask(lease.event.query)
-
-
 class Events:
     """What is known of an inference on the device, from its begin on.
 
@@ -157,7 +152,7 @@ class DeviceTimeline:
 
     def done(self, end: Lease) -> bool:
         """Whether the device has passed the end event. Asks, never waits."""
-        return passed(end)
+        return gate.ask(end.event.query)
 
     def times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes:
         """The times of an inference whose end is `done`.

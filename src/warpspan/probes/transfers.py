@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -32,6 +33,8 @@ _pools: dict[int, deque[Any]] = {}
 
 #: The start and end events of a copy.
 Pair: TypeAlias = tuple[Lease, Lease]
+#: Puts a question to the driver, which gives nothing while it can't be asked.
+Ask: TypeAlias = Callable[[Callable[[], Any]], Any]
 
 
 def lease_event(ordinal: int) -> Lease:
@@ -149,25 +152,26 @@ class Tally:
             for index, amount in enumerate((1, nbytes, spent_ns)):
                 self._pinned[index] += amount
 
-    def settled(self, done: Callable[[Lease], bool]) -> bool:
+    def settled(self, ask: Ask) -> bool:
         """Whether no counted call still runs and no copy is under way. Asks, never waits.
 
-        A call that runs on long after the device was done is waited for no longer.
+        A call that runs on for long is waited for no longer.
+
+        Args:
+            ask: puts a question to the driver, which gives nothing while that can't be asked.
         """
         if self._running:
             now = time.monotonic_ns()
             if self._held_until_ns is None:
                 self._held_until_ns = now + _HOLD_NS
             return now >= self._held_until_ns
-        return all(done(end) for copies in self._copies.values() for _, end in copies.pairs)
+        return all(copies.settled(ask) for copies in list(self._copies.values()))
 
-    def describe(
-        self, device_time_s: float | None, done: Callable[[Lease], bool]
-    ) -> tuple[Syncs | None, Transfers | None]:
+    def describe(self, device_time_s: float | None) -> tuple[Syncs | None, Transfers | None]:
         """What it was, once and for all: nothing is counted any more."""
         with self._lock:
             self._sealed = True
-        return self._syncs(), self._transfers(device_time_s, done)
+        return self._syncs(), self._transfers(device_time_s)
 
     def _syncs(self) -> Syncs | None:
         if not self._kinds:
@@ -190,13 +194,11 @@ class Tally:
             kinds=kinds,
         )
 
-    def _transfers(
-        self, device_time_s: float | None, done: Callable[[Lease], bool]
-    ) -> Transfers | None:
+    def _transfers(self, device_time_s: float | None) -> Transfers | None:
         count, nbytes, spent_ns = self._pinned
         if not self._copies and not count:
             return None
-        ways = {way: copies.transfer(device_time_s, done) for way, copies in self._copies.items()}
+        ways = {way: copies.transfer(device_time_s) for way, copies in self._copies.items()}
         return Transfers(
             h2d=ways.get("h2d"),
             d2h=ways.get("d2h"),
@@ -209,15 +211,19 @@ class Tally:
 
 #: Of an inference that is finished and had neither.
 SEALED = Tally()
-SEALED.describe(None, lambda _: True)
+SEALED.describe(None)
 
 
 class _Copies:
     """The copies of one direction."""
 
     def __init__(self) -> None:
-        self.pairs: list[Pair] = []
-        self._count = self._bytes = self._pageable = self._weights = self._timed = 0
+        self._count = self._bytes = self._pageable = self._weights = 0
+        # Those that are timed: events of which nothing is known yet, their number so far, and
+        # bytes and milliseconds.
+        self._pairs: deque[Pair] = deque()
+        self._timed = self._timed_bytes = 0
+        self._timed_ms = 0.0
         self._untimed = False
 
     def add(self, nbytes: int, pageable: bool, weights: bool, events: Pair | None) -> None:
@@ -227,22 +233,38 @@ class _Copies:
             self._pageable += nbytes
         if weights:
             self._weights += nbytes
-        if events is not None and len(self.pairs) < _TIMED_MAX:
-            self.pairs.append(events)
-            self._timed += nbytes
+        if events is not None and self._timed < _TIMED_MAX:
+            self._pairs.append(events)
+            self._timed += 1
+            self._timed_bytes += nbytes
         elif nbytes >= TIMED_BYTES:
             self._untimed = True
 
-    def transfer(self, device_time_s: float | None, done: Callable[[Lease], bool]) -> Transfer:
+    def settled(self, ask: Ask) -> bool:
+        while self._pairs:
+            start, end = self._pairs[0]
+            taken = ask(functools.partial(_elapsed_ms, start.event, end.event))
+            if not taken:
+                return False
+            self._timed_ms += taken[0]
+            self._pairs.popleft()
+        return True
+
+    def transfer(self, device_time_s: float | None) -> Transfer:
         time_s = None
-        if self.pairs and not self._untimed and all(done(end) for _, end in self.pairs):
-            time_s = sum(start.event.elapsed_time(end.event) for start, end in self.pairs) / 1e3
+        if self._timed and not self._pairs and not self._untimed:
+            time_s = self._timed_ms / 1e3
         return Transfer(
             total=self._count,
             nbytes=self._bytes,
             pageable_bytes=self._pageable,
             weight_bytes=self._weights,
             time_s=time_s,
-            bytes_per_s=self._timed / time_s if time_s else None,
+            bytes_per_s=self._timed_bytes / time_s if time_s else None,
             device_share=time_s / device_time_s if time_s is not None and device_time_s else None,
         )
+
+
+def _elapsed_ms(start: Any, end: Any) -> tuple[float, ...]:
+    """The time between two events; nothing while the second one is to come."""
+    return (start.elapsed_time(end),) if end.query() else ()
