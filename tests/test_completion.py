@@ -155,3 +155,16 @@ def test_a_forked_child_starts_empty(completion, finished):
     asleep(completion).push(Job("b"))
     completion.flush(5.0)
     assert [("b", True)] == finished
+
+
+def test_what_waits_and_how_long_a_turn_was(completion):
+    """Its own state, for metrics; a turn is told once, and none is not 0."""
+    asleep(completion).push(Job("a"))
+    assert (1, None) == (completion.waiting, completion.longest_slice_s())
+    completion._asleep = True
+    completion.push(Job("b"))
+    while completion.waiting:
+        pass
+    with completion._working:
+        assert completion.longest_slice_s() > 0
+    assert completion.longest_slice_s() is None

@@ -13,14 +13,15 @@ from typing import Any, TypeAlias
 
 import torch
 
-from warpspan import guard
+from warpspan import around, guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import capture, clock, inputs
+from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
+from warpspan.probes.transfers import forget_events
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import (
     OUTSIDE,
@@ -67,6 +68,7 @@ class Tracker:
         self.settings = settings
         self._meter = meter
         self.sink = sink
+        self.around = around.Around(sink)
         self.registry = Registry(self._is_recorded)
         self.graphs = Graphs()
         self.completion = Completion(
@@ -75,6 +77,8 @@ class Tracker:
         self.places = self._make_places()
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
+        self._freezer = garbage.Freezer() if settings.gc_freeze else None
+        garbage.watch()
         self._survive_forks()
 
     def open_call(
@@ -100,6 +104,7 @@ class Tracker:
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
             if _is_grad_enabled() and not self.settings.training and _is_training(module):
+                self.around.forget()
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
@@ -208,6 +213,7 @@ class Tracker:
     def stop(self) -> None:
         """Finish what is in flight and end the finisher. Open windows end without a record."""
         self.completion.stop()
+        garbage.unwatch()
 
     def _open(
         self,
@@ -227,6 +233,7 @@ class Tracker:
         if completion.full:
             completion.dropped["queue_full"] += 1
             return Shade()
+        arrived = None if place.timeline is None else self.around.take()
         start_ns, began_ns = clock.wall_ns(), clock.host_ns()
         span = self.sink.start(name, attributes, start_ns)
         if span is None:
@@ -244,6 +251,8 @@ class Tracker:
             nested,
             cpu_time,
         )
+        if arrived is not None:
+            window.received(arrived)
         try:
             window.begin()
         except BaseException:
@@ -257,6 +266,8 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
+            if window.measured:
+                self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
@@ -280,6 +291,8 @@ class Tracker:
             self._rss_bytes = process_rss_bytes()
         record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
         self.sink.finish(window.span, record)
+        if self._freezer is not None and window.model is not None:
+            self._freezer.finished(window.model)
 
     def _is_recorded(self, entry: Entry) -> bool:
         kind = entry.device.type
@@ -334,6 +347,8 @@ class Tracker:
         self.registry.forget()
         self.graphs = Graphs()
         capture.gate.forget()
+        around.reset()
+        forget_events()
 
     def _flush_at_child_exit(self) -> None:
         multiprocessing.util.Finalize(

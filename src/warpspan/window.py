@@ -14,10 +14,11 @@ from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock, inputs
+from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
+from warpspan.probes.transfers import SEALED, Tally
 from warpspan.records import Inference, Memory, Model, Steps, Timing
 
 
@@ -32,6 +33,9 @@ class Sink(Protocol):
 
     def leave(self, span: Any) -> None:
         """Make current again what was. Runs on the caller's thread."""
+
+    def request(self, span: Any) -> int:
+        """The trace that was current when a span started, or now for None; 0 for none."""
 
     def finish(self, span: Any, record: Inference) -> None:
         """End the span and record the metrics. Runs on the finisher's thread."""
@@ -105,6 +109,7 @@ class Window:
     _memory_start: MemoryReading | None = None
     _oom_requested: int | None = None
     _steps: _StepTally | None = None
+    _tally: Tally | None = None
     _thread: int | None = None
     _times: clock.DeviceTimes | None = None
     _token: Token[Scope] | None = None
@@ -134,6 +139,7 @@ class Window:
         self._start_ns = start_ns
         self._began_ns = began_ns
         self._closed_to = closed_to
+        self._garbage = self._garbage_end = garbage.state
         if takes_steps:
             self._steps = _StepTally()
         if not nested:
@@ -141,6 +147,10 @@ class Window:
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
             self._began_cpu_ns = clock.thread_ns()
+
+    def received(self, tally: Tally) -> None:
+        """Its inputs were copied to the device before it began."""
+        self._tally = tally
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -186,6 +196,7 @@ class Window:
             except Exception as error:
                 guard.caught("device events", error)
         self._ended_ns = clock.host_ns()
+        self._garbage_end = garbage.state
         if self._began_cpu_ns is not None and self._thread == threading.get_ident():
             self._cpu_s = (clock.thread_ns() - self._began_cpu_ns) / 1e9
         if self._holder is not None:
@@ -206,8 +217,21 @@ class Window:
         return Step(self._steps, self._began_ns)  # type: ignore[arg-type]
 
     @property
+    def tally(self) -> Tally:
+        """What it waited for and copied."""
+        # Threads may come at once, and get the same one.
+        return self._tally or self.__dict__.setdefault("_tally", Tally())
+
+    @property
+    def model(self) -> Entry | None:
+        """The model, where one was seen."""
+        return self._model if isinstance(self._model, Entry) else None
+
+    @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
+        if self._tally is not None and not self._tally.settled(capture.gate.ask):
+            return False  # a copy or a call that belongs to it is under way
         if self._end_event is None or self._times is not None:
             return True
         overlapped = self._entrance is None or self._entrance[0] > 0
@@ -224,6 +248,11 @@ class Window:
         return self._times is not None
 
     @property
+    def measured(self) -> bool:
+        """Whether it ended with an event on its device."""
+        return self._end_event is not None
+
+    @property
     def settled(self) -> bool:
         """Whether what it had of its device is known, or won't be."""
         meter = self.place.meter
@@ -232,6 +261,7 @@ class Window:
     def record(self, *, device_done: bool, rss_bytes: int | None) -> Inference:
         """The finished inference. Runs on the finisher's thread."""
         entrance = self._entrance
+        tally: Tally = self.__dict__.setdefault("_tally", SEALED)
         device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:
@@ -242,6 +272,7 @@ class Window:
                 idle_s = None
             if self.place.meter is not None:
                 usage = self.place.meter.usage(self._events)
+        syncs, transfers = tally.describe(device_s)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
@@ -249,10 +280,19 @@ class Window:
             device=self.place.device,
             model=self._model.facts() if isinstance(self._model, Entry) else Model(self._model),
             input=inputs.describe(self._seen),
-            timing=Timing(self._cpu_s, device_s, queue_s, idle_s, self._concurrency),
+            timing=Timing(
+                self._cpu_s,
+                device_s,
+                queue_s,
+                idle_s,
+                self._concurrency,
+                *garbage.between(self._garbage, self._garbage_end),
+            ),
             memory=self._memory(rss_bytes),
             steps=self._steps.steps() if self._steps is not None else None,
             usage=usage,
+            syncs=syncs,
+            transfers=transfers,
             error_type=self._error_type,
         )
 
