@@ -12,6 +12,9 @@ OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS = "OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS"
 OTEL_PYTHON_WARPSPAN_MEMORY = "OTEL_PYTHON_WARPSPAN_MEMORY"
 """`false` leaves the allocator's counters alone and memory off the spans. Default `true`."""
 
+OTEL_PYTHON_WARPSPAN_TRANSFERS = "OTEL_PYTHON_WARPSPAN_TRANSFERS"
+"""`false` leaves tensors' methods alone and waits and transfers off the spans. Default `true`."""
+
 OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
 """Inferences that may wait for their device time and export; more are dropped. Default 4096."""
 

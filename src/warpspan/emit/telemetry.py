@@ -14,6 +14,7 @@ from warpspan import guard
 from warpspan.emit.device_metrics import DeviceMetrics
 from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
+from warpspan.emit.transfer_metrics import TransferMetrics
 from warpspan.records import DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
@@ -33,9 +34,11 @@ class Telemetry:
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._metrics: Metrics | None = None
         self._device_metrics: DeviceMetrics | None = None
+        self._transfer_metrics: TransferMetrics | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
+        self.request = self._spans.request
 
     def observe(
         self,
@@ -48,10 +51,11 @@ class Telemetry:
         """Create the metrics, those that are asked for included."""
         self._metrics = Metrics(self._meter, devices, finisher)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
+        self._transfer_metrics = TransferMetrics(self._meter)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        for metrics_ in (self._metrics, self._device_metrics):
+        for metrics_ in (self._metrics, self._device_metrics, self._transfer_metrics):
             if metrics_ is not None:
                 metrics_.close()
 
@@ -62,6 +66,9 @@ class Telemetry:
                 self._metrics.record(record, opened[3], opened[1])
             if record.usage is not None and self._device_metrics is not None:
                 self._device_metrics.record(record, record.usage, opened[1])
+            waited = record.syncs is not None or record.transfers is not None
+            if waited and self._transfer_metrics is not None:
+                self._transfer_metrics.record(record)
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
 from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.waiting import Syncs, Transfers
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
 
@@ -96,6 +97,8 @@ class Inference(NamedTuple):
     memory: Memory | None = None
     steps: Steps | None = None
     usage: Usage | None = None
+    syncs: Syncs | None = None
+    transfers: Transfers | None = None
     error_type: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -134,6 +137,11 @@ class Inference(NamedTuple):
         if self.usage is not None:
             had = zip(_USAGE, self.usage, strict=True)
             attributes |= {name: value for name, value in had if value is not None}
+        for group in (self.syncs, self.transfers):
+            if group is not None:
+                attributes |= {
+                    name: value for name, value in group.attributes() if value is not None
+                }
         return attributes
 
     def to_json(self) -> dict[str, Any]:
@@ -200,6 +208,8 @@ class Inference(NamedTuple):
             memory=None if memory == _NO_MEMORY else memory,
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
+            syncs=Syncs.from_attributes(attributes),
+            transfers=Transfers.from_attributes(attributes),
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,

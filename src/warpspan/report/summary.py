@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from warpspan.records import Inference
+from warpspan.report.waiting import Waiting, WaitingSum
 
 
 class Quantiles(NamedTuple):
@@ -48,6 +49,7 @@ class Row(NamedTuple):
         batch_size: of the inputs that have one.
         sequence_length: of the inputs that have one.
         idle_share: see `_idle_share`.
+        waiting: waits for the device and copies, None where there were none.
     """
 
     operation: str
@@ -65,6 +67,7 @@ class Row(NamedTuple):
     batch_size: Spread | None
     sequence_length: Spread | None
     idle_share: float | None
+    waiting: Waiting | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as `warpspan report --json` prints it; its keys are stable."""
@@ -94,6 +97,7 @@ class Row(NamedTuple):
             "sequence_length_median": sequence[0],
             "sequence_length_max": sequence[1],
             "idle_share": self.idle_share,
+            **(self.waiting.to_json() if self.waiting is not None else {}),
         }
 
 
@@ -170,6 +174,7 @@ class _Group:
         self.rss_bytes: int | None = None
         self.idle_s: float | None = None
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
+        self.waiting = WaitingSum()
 
     def add(self, inference: Inference) -> None:
         device, timing, memory = inference.device, inference.timing, inference.memory
@@ -192,6 +197,7 @@ class _Group:
         if memory is not None:
             self.peak_bytes = _highest(self.peak_bytes, memory.peak_bytes)
             self.rss_bytes = _highest(self.rss_bytes, memory.rss_bytes)
+        self.waiting.add(inference)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
 
@@ -216,6 +222,7 @@ class _Group:
             batch_size=_spread(self.batch_sizes),
             sequence_length=_spread(self.sequence_lengths),
             idle_share=_idle_share(self.idle_s, self.busy.values()),
+            waiting=self.waiting.total(),
         )
 
 
