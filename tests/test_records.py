@@ -7,14 +7,20 @@ from hypothesis import strategies as st
 
 from warpspan import signals
 from warpspan.records import (
+    SYNC_KINDS,
     Cache,
     Device,
     Inference,
     Input,
     Memory,
     Model,
+    Site,
     Steps,
+    SyncKind,
+    Syncs,
     Timing,
+    Transfer,
+    Transfers,
     Usage,
     device_attributes,
 )
@@ -36,6 +42,17 @@ FULL = Inference(
     cache=Cache(
         *("dynamic", 4096, 512, 8, 1, 16, 2, 2048),
         *(0.5, 0.25, 8192, 2, 0.75, 1_700_000_000.5),
+    ),
+    syncs=Syncs(
+        *(38, 0.012, "cpu", 0.009, Site("/app/serve.py", 7, "serve.handle"), "item"),
+        *(Site("/app/decode.py", 42, "decode.Decoder.forward"),),
+        (SyncKind("cpu", 1, 0.009), SyncKind("item", 37, 0.003)),
+    ),
+    transfers=Transfers(
+        Transfer(2, 600, 500, 400, 1e-6, 6e8, 0.000005),
+        Transfer(38, 100, 60, 0, 2e-6, 5e7, 0.00001),
+        Transfer(1, 50, 0, 0, 3e-6, 1e7, 0.000015),
+        *(1, 500, 0.001),
     ),
     error_type="torch.OutOfMemoryError",
     trace_id="0af7651916cd43dd8448eb211c80319c",
@@ -124,6 +141,45 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.kv_cache.alive.count": 2,
         "pytorch.kv_cache.leak.score": 0.75,
         "pytorch.kv_cache.leak.start": 1_700_000_000.5,
+        "pytorch.sync.count": 38,
+        "pytorch.sync.time": 0.012,
+        "pytorch.sync.longest.kind": "cpu",
+        "pytorch.sync.longest.time": 0.009,
+        "pytorch.sync.longest.code.file.path": "/app/serve.py",
+        "pytorch.sync.longest.code.line.number": 7,
+        "pytorch.sync.longest.code.function.name": "serve.handle",
+        "pytorch.sync.repeated.kind": "item",
+        "pytorch.sync.repeated.code.file.path": "/app/decode.py",
+        "pytorch.sync.repeated.code.line.number": 42,
+        "pytorch.sync.repeated.code.function.name": "decode.Decoder.forward",
+        "pytorch.sync.cpu.count": 1,
+        "pytorch.sync.cpu.time": 0.009,
+        "pytorch.sync.item.count": 37,
+        "pytorch.sync.item.time": 0.003,
+        "pytorch.transfer.h2d.count": 2,
+        "pytorch.transfer.h2d.size": 600,
+        "pytorch.transfer.h2d.pageable.size": 500,
+        "pytorch.transfer.h2d.weights.size": 400,
+        "pytorch.transfer.h2d.time": 1e-6,
+        "pytorch.transfer.h2d.bandwidth": 6e8,
+        "pytorch.transfer.h2d.device.share": 0.000005,
+        "pytorch.transfer.d2h.count": 38,
+        "pytorch.transfer.d2h.size": 100,
+        "pytorch.transfer.d2h.pageable.size": 60,
+        "pytorch.transfer.d2h.weights.size": 0,
+        "pytorch.transfer.d2h.time": 2e-6,
+        "pytorch.transfer.d2h.bandwidth": 5e7,
+        "pytorch.transfer.d2h.device.share": 0.00001,
+        "pytorch.transfer.d2d.count": 1,
+        "pytorch.transfer.d2d.size": 50,
+        "pytorch.transfer.d2d.pageable.size": 0,
+        "pytorch.transfer.d2d.weights.size": 0,
+        "pytorch.transfer.d2d.time": 3e-6,
+        "pytorch.transfer.d2d.bandwidth": 1e7,
+        "pytorch.transfer.d2d.device.share": 0.000015,
+        "pytorch.transfer.pin.count": 1,
+        "pytorch.transfer.pin.size": 500,
+        "pytorch.transfer.pin.time": 0.001,
         "error.type": "torch.OutOfMemoryError",
     }
 
@@ -149,6 +205,10 @@ def test_running_out_of_memory_is_known_by_class_or_by_size():
 optional = st.none() | st.integers(0, 2**62)
 seconds = st.none() | st.floats(0, 1e6)
 text = st.none() | st.text(min_size=1, max_size=20)
+sites = st.none() | st.builds(Site, st.text(min_size=1, max_size=9), optional, text)
+ways = st.none() | st.builds(
+    Transfer, st.integers(1, 9), optional, optional, optional, seconds, seconds, seconds
+)
 inferences = st.builds(
     Inference,
     operation=st.text(min_size=1, max_size=20),
@@ -181,6 +241,17 @@ inferences = st.builds(
         *[optional] * 7,
         *(seconds, seconds, optional, optional, seconds, seconds),
     ),
+    syncs=st.none()
+    | st.builds(
+        Syncs,
+        *(st.integers(1, 9), seconds, text, seconds, sites, text, sites),
+        st.lists(
+            st.builds(SyncKind, st.sampled_from(SYNC_KINDS), st.integers(1, 9), seconds),
+            unique_by=lambda kind: kind.kind,
+        ).map(lambda kinds: tuple(sorted(kinds))),
+    ),
+    transfers=st.none()
+    | st.builds(Transfers, ways, ways, ways, st.integers(1, 9), optional, seconds),
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),
 )

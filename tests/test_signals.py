@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from warpspan import signals
+from warpspan.records import SYNC_KINDS, Syncs, Transfers
 from warpspan.records import inference as records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,9 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
             records._STEPS,
             records._USAGE,
             records._CACHE,
+            dict(Syncs().attributes()),
+            dict(Transfers().attributes()),
+            (f"pytorch.sync.{kind}.{name}" for kind in SYNC_KINDS for name in ("count", "time")),
             (signals.PYTORCH_OPERATION_NAME, signals.ERROR_TYPE),
         )
         for name in names
@@ -57,6 +61,9 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
         signals.HW_VENDOR,
         signals.PYTORCH_GPU_ACTIVITY,
         signals.PYTORCH_MEMORY_STATE,
+        signals.PYTORCH_SYNC_KIND,
+        signals.PYTORCH_TRANSFER_DIRECTION,
+        signals.PYTORCH_TRANSFER_MEMORY,
         signals.WARPSPAN_DROP_REASON,
         signals.WARPSPAN_FAULT_ORIGIN,
         signals.WARPSPAN_SIGNAL,

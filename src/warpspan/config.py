@@ -27,6 +27,7 @@ class Settings:
         parameterless: record outermost modules without parameters and buffers, too.
         excluded_models: patterns (as in `fnmatch`) of model class names not to record.
         memory: read the caching allocator's counters around each inference.
+        transfers: record waits for a CUDA device, and copies to and from it.
         queue_size: inferences that may wait for their device time and export.
         flush_timeout_s: seconds that the end of the process may wait for them.
         gc_freeze: take what lives once a model is warm out of garbage collection.
@@ -38,6 +39,7 @@ class Settings:
     parameterless: bool = False
     excluded_models: tuple[str, ...] = ()
     memory: bool = True
+    transfers: bool = True
     queue_size: int = 4096
     flush_timeout_s: float = 5.0
     gc_freeze: bool = False
@@ -53,6 +55,7 @@ class Configuration:
     parameterless: bool | None = None
     excluded_models: list[str] | None = None
     memory: bool | None = None
+    transfers: bool | None = None
     queue_size: int | None = None
     flush_timeout_s: float | None = None
     gc_freeze: bool | None = None
@@ -122,6 +125,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         "class names or patterns, separated by commas",
     ),
     "memory": (variables.OTEL_PYTHON_WARPSPAN_MEMORY, _flag, "true or false"),
+    "transfers": (variables.OTEL_PYTHON_WARPSPAN_TRANSFERS, _flag, "true or false"),
     "queue_size": (
         variables.OTEL_PYTHON_WARPSPAN_QUEUE_SIZE,
         _size,

@@ -13,7 +13,8 @@ from opentelemetry.trace import TracerProvider
 from warpspan import __version__
 from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.telemetry import Telemetry
-from warpspan.hooks import cuda_graph, module_call, peak_memory
+from warpspan.hooks import cuda_graph, module_call, peak_memory, synchronization, transfers
+from warpspan.hooks.initialization import WhenInitialized
 from warpspan.hooks.patches import Patches
 from warpspan.probes.memory import PeakLedger
 from warpspan.probes.place import Meter, Place
@@ -49,11 +50,15 @@ class Instrumentation:
         )
         self._patches = Patches()
         self._switch: module_call.Switch | None = None
+        self._initialized: WhenInitialized | None = None
         try:
             self._switch = module_call.patch(self._patches, self.tracker)
-            cuda_graph.patch(self._patches)
+            cuda_graph.patch(self._patches, self._switch)
             if settings.memory:
                 peak_memory.patch(self._patches, self._ledger)
+            if settings.transfers:
+                synchronization.patch(self._patches, self._switch)
+                self._initialized = WhenInitialized(self._patch_tensors)
         except BaseException:  # this torch lacks something: all or nothing
             self.remove()
             raise
@@ -61,6 +66,8 @@ class Instrumentation:
     def remove(self) -> None:
         """Put torch back as it was, finish what is in flight and stop."""
         tracker, self.tracker = self.tracker, None
+        if self._initialized is not None:
+            self._initialized.cancel()
         if self._switch is not None:
             self._switch.tracker = None
         for name in self._patches.restore():
@@ -70,6 +77,11 @@ class Instrumentation:
         if self._sampler is not None:
             self._sampler.stop()
         self._telemetry.close()
+
+    def _patch_tensors(self) -> None:
+        if self._switch is not None:
+            synchronization.patch_tensors(self._patches, self._switch)
+            transfers.patch_tensors(self._patches, self._switch)
 
     def _meter(self, place: Place) -> Meter | None:
         """The meter of a CUDA device that an inference runs on. The first one starts a sampler."""

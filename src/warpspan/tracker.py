@@ -13,16 +13,17 @@ from typing import Any, TypeAlias
 
 import torch
 
-from warpspan import guard
+from warpspan import around, guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import clock, garbage, inputs
-from warpspan.probes.kv_cache import NAMES
+from warpspan.probes import capture, clock, garbage, inputs
+from warpspan.probes.graphs import Graphs
 from warpspan.probes.kv_ledger import Ledger
-from warpspan.probes.kv_watch import Use, Watch
+from warpspan.probes.kv_watch import Watch, use_of
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
+from warpspan.probes.transfers import forget_events, is_waiting
 from warpspan.records import CacheState, DeviceState, start_attributes
 from warpspan.window import (
     OUTSIDE,
@@ -69,9 +70,15 @@ class Tracker:
         self.settings = settings
         self._meter = meter
         self.sink = sink
+        self.around = around.Around(sink)
         self.registry = Registry(self._is_recorded)
+        self.graphs = Graphs()
         self.completion = Completion(
-            self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
+            self._finish,
+            settings.queue_size,
+            settings.flush_timeout_s,
+            self._hurry,
+            is_waiting,
         )
         self.places = self._make_places()
         self.ledger = self._make_ledger()
@@ -97,11 +104,14 @@ class Tracker:
                 or _dispatch_mode(_FAKE) is not None
             ):
                 return None
+            if self.graphs.open and self._capture(module, args, kwargs):
+                return Shade()  # the graph's replay is the inference, its capture computes nothing
             if current.get() is not OUTSIDE:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
             if _is_grad_enabled() and not self.settings.training and _is_training(module):
+                self.around.forget()
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
@@ -116,8 +126,8 @@ class Tracker:
                 guard.caught("input", error)
                 seen = None
             use = None
-            if entry.cache_looks or (kwargs and _names_cache(kwargs)):
-                use = _use(Watch(), entry, args, kwargs, last=True)
+            if entry.cache_looks or kwargs:
+                use = use_of(entry, args, kwargs)
             scope = self._open(entry.place, name, attributes, "forward", entry, seen)
             if use is not None and isinstance(scope, Window):
                 scope.use, scope.caches = use, use.watch
@@ -138,13 +148,54 @@ class Tracker:
         if not entry.recorded:
             return Shade()
         use = None
-        if entry.cache_looks or (kwargs and _names_cache(kwargs)):
+        if entry.cache_looks or kwargs:
             if window.caches is None:
                 window.caches = Watch()
-            use = _use(window.caches, entry, args, kwargs, last=False)
+            use = use_of(entry, args, kwargs, window.caches)
         step = window.step(entry, inputs.look(args, kwargs))
         step.use = use
         return step
+
+    def _capture(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether a module call is captured and not run; the graph then remembers the module."""
+        graph = self.graphs.here()
+        if graph is None:
+            return False
+        graph.called(
+            self.registry.entry(module),
+            inputs.look(args, kwargs),
+            training=_is_grad_enabled() and _is_training(module),
+        )
+        return True
+
+    def open_replay(self, graph: Any) -> Scope | None:
+        """A scope for a graph's replay that nothing open covers; None where it is no inference.
+
+        Backward passes that `make_graphed_callables` captured replay inside autograd.
+        """
+        try:
+            if _graph_task_id() != -1:
+                return None
+            known = self.graphs.of(graph)
+            if known.excluded or (known.training and not self.settings.training):
+                return None
+            model = known.model
+            if known.start is None:
+                place = self.places.at(known.device) if known.device else self.places.current()
+                name = None if model is None else model.name
+                known.start = place, *_start("graph_replay", name, place)
+            place, name, attributes = known.start
+            if current.get() is not OUTSIDE:
+                outer = self._settle()
+                if isinstance(outer, Window) and outer.takes_steps:
+                    capturing = place.timeline is not None and place.timeline.capturing
+                    return None if capturing else outer.step(model, known.seen)
+            return self._open(place, name, attributes, "graph_replay", model, known.seen)
+        except Exception as error:
+            guard.caught("begin", error)
+            return None
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -204,11 +255,12 @@ class Tracker:
         cpu_time: bool = True,
     ) -> Shade | Window:
         if place.timeline is not None and place.timeline.capturing:
-            return Shade()  # the graph's replay is the inference, its capture computes nothing
+            return Shade()  # a capture that Python code did not begin
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
             return Shade()
+        arrived = None if place.timeline is None else self.around.take()
         start_ns, began_ns = clock.wall_ns(), clock.host_ns()
         span = self.sink.start(name, attributes, start_ns)
         if span is None:
@@ -226,6 +278,8 @@ class Tracker:
             nested,
             cpu_time,
         )
+        if arrived is not None:
+            window.received(arrived)
         try:
             window.begin()
         except BaseException:
@@ -239,6 +293,8 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
+            if window.measured:
+                self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
@@ -329,7 +385,10 @@ class Tracker:
         self.places = self._make_places()
         self.ledger = self._make_ledger()
         self.registry.forget()
-        clock.gate = clock.CaptureGate()
+        self.graphs = Graphs()
+        capture.gate.forget()
+        around.reset()
+        forget_events()
 
     def _flush_at_child_exit(self) -> None:
         multiprocessing.util.Finalize(
@@ -343,25 +402,6 @@ def _is_training(module: torch.nn.Module) -> bool:
     # A frozen script module has no mode. An exported program is always in training mode, and its
     # eval() is made to raise.
     return getattr(model, "training", False) and "eval" not in model.__dict__
-
-
-def _names_cache(kwargs: dict[str, Any]) -> bool:
-    """Whether a model that was taken for one without a KV cache is given one by name."""
-    return (
-        kwargs.get(NAMES[0]) is not None
-        or kwargs.get(NAMES[1]) is not None
-        or kwargs.get("use_cache") is True
-    )
-
-
-def _use(
-    watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any], *, last: bool
-) -> Use | None:
-    try:
-        return Use(watch, entry, args, kwargs, last=last)
-    except Exception as error:  # a cache of the user's may do anything
-        guard.caught("kv cache", error)
-        return None
 
 
 def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:

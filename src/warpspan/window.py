@@ -14,12 +14,13 @@ from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock, garbage, inputs
+from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.kv_ledger import Ledger
 from warpspan.probes.kv_watch import Use, Watch
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
+from warpspan.probes.transfers import SEALED, Tally
 from warpspan.records import Inference, Memory, Model, Steps, Timing
 
 
@@ -34,6 +35,9 @@ class Sink(Protocol):
 
     def leave(self, span: Any) -> None:
         """Make current again what was. Runs on the caller's thread."""
+
+    def request(self, span: Any) -> int:
+        """The trace that was current when a span started, or now for None; 0 for none."""
 
     def finish(self, span: Any, record: Inference) -> None:
         """End the span and record the metrics. Runs on the finisher's thread."""
@@ -108,7 +112,9 @@ class Window:
     _memory_start: MemoryReading | None = None
     _oom_requested: int | None = None
     _steps: _StepTally | None = None
+    _tally: Tally | None = None
     _thread: int | None = None
+    _times: clock.DeviceTimes | None = None
     _token: Token[Scope] | None = None
     #: The KV caches that were seen in it.
     caches: Watch | None = None
@@ -148,6 +154,10 @@ class Window:
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
             self._began_cpu_ns = clock.thread_ns()
+
+    def received(self, tally: Tally) -> None:
+        """Its inputs were copied to the device before it began."""
+        self._tally = tally
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -208,13 +218,19 @@ class Window:
             self.caches.close()
         self._closed_to(self)
 
-    def step(self, model: Entry, seen: inputs.Seen | None) -> Step:
+    def step(self, model: Entry | None, seen: inputs.Seen | None) -> Step:
         """Open a step. The first one tells the model and the input where nobody else did."""
         if self._model is None:
             self._model = model
         if self._seen is None:
             self._seen = seen
         return Step(self._steps, self._began_ns)  # type: ignore[arg-type]
+
+    @property
+    def tally(self) -> Tally:
+        """What it waited for and copied."""
+        # Threads may come at once, and get the same one.
+        return self._tally or self.__dict__.setdefault("_tally", Tally())
 
     @property
     def model(self) -> Entry | None:
@@ -224,7 +240,27 @@ class Window:
     @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
-        return self._end_event is None or self.place.timeline.done(self._end_event)  # type: ignore[union-attr]
+        if self._tally is not None and not self._tally.settled(capture.gate.ask):
+            return False  # a copy or a call that belongs to it is under way
+        if self._end_event is None or self._times is not None:
+            return True
+        overlapped = self._entrance is None or self._entrance[0] > 0
+        try:
+            self._times = self.place.timeline.times(  # type: ignore[union-attr]
+                self._events,  # type: ignore[arg-type]
+                self._end_event,
+                overlapped=overlapped,
+            )
+        except Exception as error:  # a device that is lost must not cost the span
+            guard.caught("device events", error)
+            self._end_event = None
+            return True
+        return self._times is not None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ended with an event on its device."""
+        return self._end_event is not None
 
     @property
     def settled(self) -> bool:
@@ -235,22 +271,18 @@ class Window:
     def record(self, *, device_done: bool, rss_bytes: int | None) -> Inference:
         """The finished inference. Runs on the finisher's thread."""
         entrance = self._entrance
+        tally: Tally = self.__dict__.setdefault("_tally", SEALED)
         device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:
                 idle_s = host_idle_s(entrance, self._began_ns)
-        elif device_done and self._events is not None and self._end_event is not None:
-            overlapped = entrance is None or entrance[0] > 0
-            try:
-                device_s, queue_s, idle_s = self.place.timeline.times(  # type: ignore[union-attr]
-                    self._events, self._end_event, overlapped=overlapped
-                )
-            except Exception as error:  # a device that is lost must not cost the span
-                guard.caught("device events", error)
+        elif device_done and self._times is not None:
+            device_s, queue_s, idle_s = self._times
             if entrance is None:  # inside another inference there is no gap to speak of
                 idle_s = None
             if self.place.meter is not None:
                 usage = self.place.meter.usage(self._events)
+        syncs, transfers = tally.describe(device_s)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
@@ -269,6 +301,8 @@ class Window:
             memory=self._memory(rss_bytes),
             steps=self._steps.steps() if self._steps is not None else None,
             usage=usage,
+            syncs=syncs,
+            transfers=transfers,
             error_type=self._error_type,
         )
 

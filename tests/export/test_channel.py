@@ -267,7 +267,13 @@ def test_a_helper_that_reads_nonsense_ends(receiver):
     with ours, theirs:
         helper = spawn.spawn(theirs, os.environ)
         theirs.close()
-        setup = {"path": sys.path, "parent": os.getpid(), "linger_s": 5.0, "signals": ["traces"]}
+        setup = {
+            "path": sys.path,
+            "parent": os.getpid(),
+            "linger_s": 5.0,
+            "signals": ["traces"],
+            "target": "otlp",
+        }
         ours.sendall(wire.frame(wire.SETUP, 0, wire.dumps(setup)))
         header = wire.read_exactly(ours, wire.HEADER.size)
         assert (0, wire.READY, 0) == wire.parse(header)

@@ -239,7 +239,7 @@ def both(request):
             "metrics": WarpspanMetricExporter(channel),
             "logs": WarpspanLogExporter(channel),
         }
-        theirs = {signal: official.make(signal, os.environ) for signal in ours}
+        theirs = {signal: official.make(official.OTLP, signal, os.environ) for signal in ours}
         yield receiver, ours, theirs
         for exporter in (*ours.values(), *theirs.values()):
             exporter.shutdown()

@@ -51,7 +51,7 @@ class Metrics:
         self._queue = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
         self._batch = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
         self._peak = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
-        self._idle = totals(meter)
+        self._idle = totals(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME.name)
         self._oom = counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
         for metric, create, ask in (
             (

@@ -15,6 +15,7 @@ from warpspan.emit.cache_metrics import CacheMetrics
 from warpspan.emit.device_metrics import DeviceMetrics
 from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
+from warpspan.emit.transfer_metrics import TransferMetrics
 from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
@@ -35,9 +36,11 @@ class Telemetry:
         self._metrics: Metrics | None = None
         self._device_metrics: DeviceMetrics | None = None
         self._cache_metrics: CacheMetrics | None = None
+        self._transfer_metrics: TransferMetrics | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
+        self.request = self._spans.request
 
     def observe(
         self,
@@ -52,10 +55,16 @@ class Telemetry:
         self._metrics = Metrics(self._meter, devices, finisher)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
         self._cache_metrics = CacheMetrics(self._meter, caches)
+        self._transfer_metrics = TransferMetrics(self._meter)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        for metrics_ in (self._metrics, self._device_metrics, self._cache_metrics):
+        for metrics_ in (
+            self._metrics,
+            self._device_metrics,
+            self._cache_metrics,
+            self._transfer_metrics,
+        ):
             if metrics_ is not None:
                 metrics_.close()
 
@@ -68,6 +77,9 @@ class Telemetry:
                 self._device_metrics.record(record, record.usage, opened[1])
             if record.cache is not None and self._cache_metrics is not None:
                 self._cache_metrics.record(record, record.cache, opened[1])
+            waited = record.syncs is not None or record.transfers is not None
+            if waited and self._transfer_metrics is not None:
+                self._transfer_metrics.record(record)
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)

@@ -19,7 +19,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from warpspan.export import wire
+from warpspan.export.batch import Batch
 from warpspan.export.forks import call_after_fork
+from warpspan.export.official import OTLP
 from warpspan.export.spawn import refusal, spawn
 
 _logger = logging.getLogger("warpspan")
@@ -37,39 +39,23 @@ _TRIES = 3
 _POLL_MS = 50
 
 
-class Batch:
-    """What one call of an exporter hands over."""
-
-    __slots__ = ("begun", "complete", "frames", "items", "kind", "number", "size", "tries")
-
-    def __init__(self, number: int, kind: int) -> None:
-        self.number = number
-        self.kind = kind
-        self.frames: list[bytes] = []
-        self.items = 0
-        self.size = 0
-        self.complete = False
-        self.begun = False
-        self.tries = 0
-
-    @property
-    def payloads(self) -> list[bytes]:
-        """Its slices as they were packed."""
-        return [frame[wire.HEADER.size :] for frame in self.frames]
-
-
 class Channel:
     """Sends batches to a helper that it starts, restarts and ends.
 
     Args:
         variables: the helper's environment, where the official exporters find their settings.
+        target: where those send to.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, variables: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+        self,
+        variables: Mapping[str, str],
+        target: str = OTLP,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.variables = dict(variables)
+        self._target = target
         self._clock = clock
         self._longest_ns = 0
         #: Whether its last exporter was shut down.
@@ -107,6 +93,11 @@ class Channel:
     def backlog(self) -> tuple[int, int]:
         """Batches and bytes that wait for their confirmation."""
         return len(self._batches), self._size
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was ever handed over, in this process."""
+        return self._last > 0
 
     def sliced(self, took_ns: int) -> None:
         """Remember how long a slice took."""
@@ -294,6 +285,7 @@ class Channel:
                 "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
                 "parent": os.getpid(),
                 "linger_s": LINGER_S,
+                "target": self._target,
                 "signals": [wire.SIGNALS[kind] for kind in sorted(self._users)],
             }
             self._process = spawn(theirs, self.variables)

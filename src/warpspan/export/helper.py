@@ -1,4 +1,4 @@
-"""The export helper: a process that runs the official OTLP exporters, and no torch.
+"""The export helper: a process that runs the official exporters, and no torch.
 
 It reads batches from the channel that is its standard input, exports them in the order in which
 they came, one signal beside the other, and reports each. It leaves when it is told to, when the
@@ -35,15 +35,23 @@ class Helper:
         parent: its process id.
         linger_s: how long to go on when the parent is gone.
         exporters: the official exporters by signal.
+        merging: whether what waits together goes out together; a line of a file is one batch.
     """
 
     def __init__(
-        self, channel: socket.socket, parent: int, linger_s: float, exporters: dict[str, Any]
+        self,
+        channel: socket.socket,
+        parent: int,
+        linger_s: float,
+        exporters: dict[str, Any],
+        *,
+        merging: bool = True,
     ) -> None:
         self._channel = channel
         self._exporters = exporters
         self._parent = parent
         self._linger_s = linger_s
+        self._merging = merging
         self._writing = threading.Lock()
         self._partial: dict[int, _Slices] = {}
         self._queues: dict[int, queue.SimpleQueue[tuple[int, _Slices] | None]] = {}
@@ -113,14 +121,15 @@ class Helper:
 
         exporter = self._exporters[wire.SIGNALS[signal]]
         unpacker = Unpacker()
+        merging = self._merging and signal != wire.METRICS  # a collection stays whole
         unpack: Callable[[_Slices], Any] = getattr(
             unpacker, {wire.TRACES: "spans", wire.METRICS: "metrics", wire.LOGS: "logs"}[signal]
         )
         while (entry := waiting.get()) is not None:
             batch, slices = entry
             numbers, found = [batch], unpack(slices)
-            # What came in during the last request goes out as one; a collection stays whole.
-            while signal != wire.METRICS and len(found) < _MAX_BATCH and not waiting.empty():
+            # What came in during the last request goes out as one.
+            while merging and len(found) < _MAX_BATCH and not waiting.empty():
                 following = waiting.get()
                 if following is None:
                     waiting.put(None)
@@ -163,11 +172,19 @@ def main() -> None:
     sys.path[:] = setup["path"]
     try:
         # Before it says that it is ready: what can't export is noticed here.
-        from warpspan.export import unpack  # noqa: F401
-        from warpspan.export.official import make
+        from warpspan.export import official, unpack  # noqa: F401
 
-        exporters = {signal: make(signal, os.environ) for signal in setup["signals"]}
+        target = setup["target"]
+        exporters = {
+            signal: official.make(target, signal, os.environ) for signal in setup["signals"]
+        }
     except Exception as error:
         channel.sendall(wire.frame(wire.REFUSED, 0, str(error).encode()))
         return
-    Helper(channel, setup["parent"], setup["linger_s"], exporters).run()
+    Helper(
+        channel,
+        setup["parent"],
+        setup["linger_s"],
+        exporters,
+        merging=target == official.OTLP,
+    ).run()

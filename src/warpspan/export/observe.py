@@ -57,7 +57,10 @@ def _dropped(channels: list[Channel]) -> Iterable[Observation]:
 
 
 def _backlog(channels: list[Channel]) -> Iterable[Observation]:
-    yield Observation(sum(channel.backlog[1] for channel in channels))
+    # A program that exports nothing else has nothing to say of its export.
+    used = [channel for channel in channels if channel.used]
+    if used:
+        yield Observation(sum(channel.backlog[1] for channel in used))
 
 
 def _longest(channels: list[Channel]) -> Iterable[Observation]:

@@ -1,4 +1,4 @@
-"""OpenTelemetry's own OTLP exporters, as the standard variables choose them."""
+"""OpenTelemetry's own exporters: OTLP as the standard variables choose it, or its JSON file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
+
+from warpspan.export import appender
+
+#: Where an exporter sends to.
+OTLP, FILE = "otlp", "file"
 
 _PACKAGES = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc",
@@ -16,7 +21,13 @@ _CLASSES = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
+_FILE_PACKAGE = "opentelemetry.exporter.otlp.json.file"
+_FILE_CLASSES = {
+    "traces": ("trace_exporter", "FileSpanExporter"),
+    "metrics": ("metric_exporter", "FileMetricExporter"),
+}
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+_INSTALL_CLI = "pip install 'warpspan[cli]'"
 
 
 def protocol(signal: str, environ: Mapping[str, str]) -> str:
@@ -40,8 +51,24 @@ def protocol(signal: str, environ: Mapping[str, str]) -> str:
     return chosen
 
 
-def make(signal: str, environ: Mapping[str, str]) -> Any:
+def check(target: str, signal: str, environ: Mapping[str, str]) -> None:
+    """Find what is wrong with the settings before the first export.
+
+    Raises:
+        ValueError: with a sentence on what to set, or what to install.
+    """
+    if target == OTLP:
+        protocol(signal, environ)
+    elif not _is_installed(_FILE_PACKAGE):
+        raise ValueError(f"the exporter warpspan_file needs {_FILE_PACKAGE}: {_INSTALL_CLI}")
+
+
+def make(target: str, signal: str, environ: Mapping[str, str]) -> Any:
     """The official exporter, configured by this process's own environment."""
+    if target == FILE:
+        module, name = _FILE_CLASSES[signal]
+        exporter = getattr(importlib.import_module(f"{_FILE_PACKAGE}.{module}"), name)
+        return exporter(stream=appender.appender(environ))
     module, name = _CLASSES[signal]
     package = _PACKAGES[protocol(signal, environ)]
     return getattr(importlib.import_module(f"{package}.{module}"), name)()

@@ -19,7 +19,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from warpspan import guard
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_EXPORT_HELPER
 from warpspan.export import official, preferences, wire
-from warpspan.export.channel import Batch, Channel
+from warpspan.export.batch import Batch
+from warpspan.export.channel import Channel
 from warpspan.export.observe import observe
 from warpspan.export.pack import SLICE, Packer
 from warpspan.export.unpack import Unpacker
@@ -40,20 +41,20 @@ _FLUSH_S = 30.0
 _WORKERS = ("OtelBatch", "OtelPeriodicExporting")
 
 _lock = threading.Lock()
-_channel: Channel | None = None
+_channels: dict[str, Channel] = {}
 
 
-def shared_channel() -> Channel:
+def shared_channel(target: str = official.OTLP) -> Channel:
     """The channel of all exporters that are configured alike."""
-    global _channel
     with _lock:
+        channel = _channels.get(target)
         if (
-            _channel is None
-            or _channel.closed
-            or _settings(_channel.variables) != _settings(os.environ)
+            channel is None
+            or channel.closed
+            or _settings(channel.variables) != _settings(os.environ)
         ):
-            _channel = Channel(os.environ)
-        return _channel
+            channel = _channels[target] = Channel(os.environ, target)
+        return channel
 
 
 def _settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -66,23 +67,34 @@ class Handover:
     Args:
         kind: the signal, as on the wire.
         channel: to the helper; by default the one that all exporters share.
+        target: where the official exporter sends to.
+        in_process: export here, without a helper.
 
     Raises:
-        ValueError: the standard variables choose no exporter that there is.
+        ValueError: the variables choose no exporter that there is.
     """
 
-    def __init__(self, kind: int, channel: Channel | None = None) -> None:
+    def __init__(
+        self,
+        kind: int,
+        channel: Channel | None = None,
+        target: str = official.OTLP,
+        *,
+        in_process: bool = False,
+    ) -> None:
         self._signal = wire.SIGNALS[kind]
-        official.protocol(self._signal, os.environ)
+        self._target = target
+        official.check(target, self._signal, os.environ)
         self._kind = kind
         self._direct: Any = None
         self._directing = threading.Lock()
         self._channel: Channel | None = None
         self._closed = False
-        if os.environ.get(OTEL_PYTHON_WARPSPAN_EXPORT_HELPER, "").strip().lower() in ("false", "0"):
-            self._direct = official.make(self._signal, os.environ)
+        chosen = os.environ.get(OTEL_PYTHON_WARPSPAN_EXPORT_HELPER, "").strip().lower()
+        if in_process or chosen in ("false", "0"):
+            self._direct = official.make(target, self._signal, os.environ)
         else:
-            self._channel = shared_channel() if channel is None else channel
+            self._channel = shared_channel(target) if channel is None else channel
             self._channel.attach(kind)
             observe(self._channel)
 
@@ -159,7 +171,7 @@ class Handover:
         with self._directing:
             try:
                 if self._direct is None:
-                    self._direct = official.make(self._signal, os.environ)
+                    self._direct = official.make(self._target, self._signal, os.environ)
                 unpack = getattr(Unpacker(), _UNPACK[self._kind])
                 for batch in channel.take(self._kind):
                     if self._direct.export(unpack(batch.payloads)).name != "SUCCESS":
@@ -177,8 +189,10 @@ _UNPACK = {wire.TRACES: "spans", wire.METRICS: "metrics", wire.LOGS: "logs"}
 class WarpspanSpanExporter(SpanExporter):
     """Spans by OTLP, encoded and sent by the helper process."""
 
-    def __init__(self, channel: Channel | None = None) -> None:
-        self._handover = Handover(wire.TRACES, channel)
+    target = official.OTLP
+
+    def __init__(self, channel: Channel | None = None, *, in_process: bool = False) -> None:
+        self._handover = Handover(wire.TRACES, channel, self.target, in_process=in_process)
         self._packer = Packer()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -201,12 +215,14 @@ class WarpspanMetricExporter(MetricExporter):
     Temporality and aggregation follow the same variables as the official exporter's.
     """
 
-    def __init__(self, channel: Channel | None = None) -> None:
+    target = official.OTLP
+
+    def __init__(self, channel: Channel | None = None, *, in_process: bool = False) -> None:
         super().__init__(
             preferred_temporality=preferences.temporality(os.environ),
             preferred_aggregation=preferences.aggregation(os.environ),
         )
-        self._handover = Handover(wire.METRICS, channel)
+        self._handover = Handover(wire.METRICS, channel, self.target, in_process=in_process)
         self._packer = Packer()
 
     def export(

@@ -20,6 +20,7 @@ from warpspan.probes.model import Entry
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_FIRST, _SECOND = kv_cache.NAMES
 _ALWAYS = -1
 _MOST = 64
 _EMPTY = Reading("other", 0, 0)
@@ -278,6 +279,30 @@ class Use:
             self.watch.leave(self._entry, self._track, cache, last=self._last)
         except Exception as error:
             guard.caught("kv cache", error)
+
+
+def use_of(
+    entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any], watch: Watch | None = None
+) -> Use | None:
+    """The use of a KV cache that a call may make; None where it is taken to make none.
+
+    Args:
+        entry: the model that is called.
+        args: of the call.
+        kwargs: likewise.
+        watch: the caches of the inference that it is a step of; None where it is one itself.
+    """
+    try:
+        if not entry.cache_looks and (
+            kwargs.get(_FIRST) is None
+            and kwargs.get(_SECOND) is None
+            and kwargs.get("use_cache") is not True
+        ):
+            return None
+        return Use(watch or Watch(), entry, args, kwargs, last=watch is None)
+    except Exception as error:  # a cache of the user's may do anything
+        guard.caught("kv cache", error)
+        return None
 
 
 def _identity(cache: Any) -> int | None:

@@ -14,8 +14,10 @@ from warpspan.records.inference import (
     start_attributes,
 )
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.waiting import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 
 __all__ = [
+    "SYNC_KINDS",
     "AttributeValue",
     "Cache",
     "CacheState",
@@ -28,8 +30,13 @@ __all__ = [
     "Memory",
     "Model",
     "Quantities",
+    "Site",
     "Steps",
+    "SyncKind",
+    "Syncs",
     "Timing",
+    "Transfer",
+    "Transfers",
     "Usage",
     "device_attributes",
     "start_attributes",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.waiting import Syncs, Transfers
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
 
@@ -114,6 +115,8 @@ class Inference(NamedTuple):
     steps: Steps | None = None
     usage: Usage | None = None
     cache: Cache | None = None
+    syncs: Syncs | None = None
+    transfers: Transfers | None = None
     error_type: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -155,6 +158,11 @@ class Inference(NamedTuple):
         if self.cache is not None:
             held = zip(_CACHE, self.cache, strict=True)
             attributes |= {name: value for name, value in held if value is not None}
+        for group in (self.syncs, self.transfers):
+            if group is not None:
+                attributes |= {
+                    name: value for name, value in group.attributes() if value is not None
+                }
         return attributes
 
     def to_json(self) -> dict[str, Any]:
@@ -223,6 +231,8 @@ class Inference(NamedTuple):
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
             cache=None if cache == _NO_CACHE else cache,
+            syncs=Syncs.from_attributes(attributes),
+            transfers=Transfers.from_attributes(attributes),
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from warpspan.records import Inference
 from warpspan.report.leaks import Leak
+from warpspan.report.waiting import Waiting, WaitingSum
 
 
 class Quantiles(NamedTuple):
@@ -51,6 +52,7 @@ class Row(NamedTuple):
         idle_share: see `_idle_share`.
         kv_cache_max_bytes: largest KV cache at the end of an inference.
         kv_cache_growth_bytes: mean of what inferences added to their KV caches.
+        waiting: waits for the device and copies, None where there were none.
     """
 
     operation: str
@@ -70,6 +72,7 @@ class Row(NamedTuple):
     idle_share: float | None
     kv_cache_max_bytes: int | None = None
     kv_cache_growth_bytes: float | None = None
+    waiting: Waiting | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as `warpspan report --json` prints it; its keys are stable."""
@@ -101,6 +104,7 @@ class Row(NamedTuple):
             "idle_share": self.idle_share,
             "kv_cache_max_bytes": self.kv_cache_max_bytes,
             "kv_cache_growth_bytes": self.kv_cache_growth_bytes,
+            **(self.waiting.to_json() if self.waiting is not None else {}),
         }
 
 
@@ -182,6 +186,7 @@ class _Group:
         self.cache_bytes: int | None = None
         self.cache_growths = array("q")
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
+        self.waiting = WaitingSum()
 
     def add(self, inference: Inference) -> None:
         device, timing, memory = inference.device, inference.timing, inference.memory
@@ -209,6 +214,7 @@ class _Group:
             self.cache_bytes = _highest(self.cache_bytes, cache.size)
             if cache.increase is not None:
                 self.cache_growths.append(cache.increase)
+        self.waiting.add(inference)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
 
@@ -235,6 +241,7 @@ class _Group:
             idle_share=_idle_share(self.idle_s, self.busy.values()),
             kv_cache_max_bytes=self.cache_bytes,
             kv_cache_growth_bytes=_mean(self.cache_growths),
+            waiting=self.waiting.total(),
         )
 
 

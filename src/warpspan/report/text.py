@@ -12,6 +12,7 @@ from rich.text import Text
 
 from warpspan.report.leaks import Leak
 from warpspan.report.summary import Row, Spread, Summary
+from warpspan.report.waiting import Waiting
 
 ABSENT = "\N{EN DASH}"
 _UNBOUNDED = 10_000
@@ -57,6 +58,12 @@ _CACHE = (
     _Column("KV cache\nmax", lambda row: _maybe(row.kv_cache_max_bytes, size)),
     _Column("\ngrowth", lambda row: _maybe(row.kv_cache_growth_bytes, _growth)),
 )
+_WAITING = (
+    _Column("waits\nper call", lambda row: _maybe(row.waiting, _waits)),
+    _Column("\nwaited", lambda row: _maybe(row.waiting, _waited)),
+    _Column("H2D\nper call", lambda row: _maybe(row.waiting, lambda sums: _copied(sums, "h2d"))),
+    _Column("D2H\nper call", lambda row: _maybe(row.waiting, lambda sums: _copied(sums, "d2h"))),
+)
 
 
 def render(summary: Summary, console: Console) -> RenderableType:
@@ -66,8 +73,11 @@ def render(summary: Summary, console: Console) -> RenderableType:
     """
     counts = (_COUNT, _FAILED) if summary.error_count else (_COUNT,)
     parts: list[RenderableType] = [_headline(summary)]
-    caches = (_CACHE,) if any(row.kv_cache_max_bytes for row in summary.rows) else ()
-    groups = (counts, _HOST, (_IDLE,), _DEVICE, _SIZES, *caches)
+    groups = [counts, _HOST, (_IDLE,), _DEVICE, _SIZES]
+    if any(row.kv_cache_max_bytes for row in summary.rows):
+        groups.append(_CACHE)
+    if any(row.waiting is not None for row in summary.rows):
+        groups.append(_WAITING)
     for columns in _fitting(groups, summary.rows, console):
         parts += [Text(), _table(summary.rows, columns)]
     leaks = [Text(leak_sentence(leak), "bold red") for leak in summary.leaks]
@@ -198,10 +208,40 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
     for row in rows:
         for name, count in row.errors.items():
             errors[name] += count
+    for row in rows:
+        notes += _waiting_note(row)
     if errors:
         listed = ", ".join(f"{_printable(name)} {count:,}" for name, count in errors.items())
         notes.append(f"Failed: {listed}.")
     return [Text(note, "dim") for note in notes]
+
+
+def _waiting_note(row: Row) -> list[str]:
+    """How often a row's inferences wait and for what, and where most of it is."""
+    sums = row.waiting
+    if sums is None or not sums.sync_count:
+        return []
+    kinds = ", ".join(
+        f"{kind} {_rate(count / sums.inference_count)}" for kind, count in sums.sync_kinds.items()
+    )
+    name = f"{row.operation} {row.model or ''}".rstrip()
+    note = f"{name} waits per call: {kinds}."
+    if sums.sync_site is not None:
+        note += f" Most of it in {sums.sync_site}."
+    return [_printable(note)]
+
+
+def _waits(sums: Waiting) -> str:
+    return _rate(sums.sync_count / sums.inference_count) if sums.sync_count else "0"
+
+
+def _waited(sums: Waiting) -> str:
+    return seconds(sums.sync_time_s / sums.inference_count)
+
+
+def _copied(sums: Waiting, way: str) -> str:
+    nbytes: int = getattr(sums, way).nbytes
+    return size(round(nbytes / sums.inference_count))
 
 
 def _device(row: Row) -> str:

@@ -266,6 +266,8 @@ def _is_sound(inference: Inference) -> bool:
             for value in (cache.increase, cache.token_increase)
         ),
         *cache._replace(type=None, increase=None, token_increase=None),
+        *(inference.syncs.numbers() if inference.syncs is not None else ()),
+        *(inference.transfers.numbers() if inference.transfers is not None else ()),
     )
     return all(text is None or isinstance(text, str) for text in texts) and all(
         number is None or (type(number) in (int, float) and math.isfinite(number) and number >= 0)
