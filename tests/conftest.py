@@ -39,6 +39,7 @@ _MEASURED = {
     "pytorch.host.memory.rss",
     "pytorch.step.first.time",
     "pytorch.step.time",
+    *(f"pytorch.step.duration.{part}" for part in ("mean", "p50", "p99", "max")),
 }
 
 
@@ -145,6 +146,8 @@ def _expected(
             "pytorch.step.count": steps,
             "pytorch.step.first.time": MEASURED,
             "pytorch.step.time": MEASURED,
+            "pytorch.step.source": "host",
+            **{f"pytorch.step.duration.{part}": MEASURED for part in ("mean", "p50", "p99", "max")},
         }
     values |= {key.replace("_", "."): value for key, value in attributes.items()}
     return {

@@ -7,11 +7,16 @@ from hypothesis import strategies as st
 
 from warpspan import signals
 from warpspan.records import (
+    Denoising,
     Device,
+    GenAi,
+    Generation,
     Inference,
     Input,
+    Loop,
     Memory,
     Model,
+    Phases,
     Steps,
     Timing,
     Usage,
@@ -128,6 +133,14 @@ def test_running_out_of_memory_is_known_by_class_or_by_size():
 optional = st.none() | st.integers(0, 2**62)
 seconds = st.none() | st.floats(0, 1e6)
 text = st.none() | st.text(min_size=1, max_size=20)
+loops = st.builds(
+    Loop,
+    st.builds(Phases, st.text(min_size=1, max_size=9), text, *[seconds] * 7),
+    st.none()
+    | st.builds(Generation, st.integers(1, 9), optional, *[seconds] * 7, optional, seconds),
+    st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
+    st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
+)
 inferences = st.builds(
     Inference,
     operation=st.text(min_size=1, max_size=20),
@@ -153,6 +166,7 @@ inferences = st.builds(
         st.none() | st.lists(st.text(max_size=9)).map(tuple),
         st.none() | st.booleans(),
     ),
+    loop=st.none() | loops,
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),
 )

@@ -31,6 +31,7 @@ class Settings:
         flush_timeout_s: seconds that the end of the process may wait for them.
         sample_period_s: seconds between two samples of a GPU; 0 takes none.
         hardware_metrics: `on`, `off`, or `auto`: on unless DCGM exports them.
+        steps: how the steps of an inference are told: `summary`, `events` or `spans`.
     """
 
     training: bool = False
@@ -41,6 +42,7 @@ class Settings:
     flush_timeout_s: float = 5.0
     sample_period_s: float = 0.2
     hardware_metrics: str = "auto"
+    steps: str = "summary"
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Configuration:
     flush_timeout_s: float | None = None
     sample_period_s: float | None = None
     hardware_metrics: str | None = None
+    steps: str | None = None
 
 
 def _flag(value: Any) -> bool:
@@ -100,6 +103,13 @@ def _mode(value: Any) -> str:
     return mode
 
 
+def _step_form(value: Any) -> str:
+    form = str(value).strip().lower()
+    if form not in ("summary", "events", "spans"):
+        raise ValueError(value)
+    return form
+
+
 def environment() -> Mapping[str, str]:
     """The environment of this process, for those that are told to look into it."""
     return os.environ
@@ -139,6 +149,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         _mode,
         "auto, on or off",
     ),
+    "steps": (variables.OTEL_PYTHON_WARPSPAN_STEPS, _step_form, "summary, events or spans"),
 }
 
 

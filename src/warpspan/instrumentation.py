@@ -13,7 +13,7 @@ from opentelemetry.trace import TracerProvider
 from warpspan import __version__
 from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.telemetry import Telemetry
-from warpspan.hooks import cuda_graph, module_call, peak_memory
+from warpspan.hooks import cuda_graph, libraries, module_call, peak_memory
 from warpspan.hooks.patches import Patches
 from warpspan.probes.memory import PeakLedger
 from warpspan.probes.place import Meter, Place
@@ -35,7 +35,9 @@ class Instrumentation:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        self._telemetry = Telemetry(__version__, tracer_provider, meter_provider)
+        self._telemetry = Telemetry(
+            __version__, tracer_provider, meter_provider, steps=settings.steps
+        )
         self._settings = settings
         self._sampler: Sampler | None = None
         self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
@@ -53,6 +55,7 @@ class Instrumentation:
             cuda_graph.patch(self._patches)
             if settings.memory:
                 peak_memory.patch(self._patches, self._ledger)
+            libraries.patch(self._patches, self._switch)
         except BaseException:  # this torch lacks something: all or nothing
             self.remove()
             raise

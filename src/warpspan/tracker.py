@@ -21,18 +21,10 @@ from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
 from warpspan.records import DeviceState, start_attributes
-from warpspan.window import (
-    OUTSIDE,
-    Outside,
-    Shade,
-    Sink,
-    Step,
-    Window,
-    current,
-    disown,
-    is_open,
-    leave,
-)
+from warpspan.scopes import OUTSIDE, Outside, Shade, current, is_open, leave
+from warpspan.step_figures import Sections
+from warpspan.steps import Mark, PhaseOf, Section, Step, StepTally
+from warpspan.window import Sink, Window, disown
 
 Scope: TypeAlias = Shade | Step | Window
 
@@ -93,7 +85,7 @@ class Tracker:
                 return None
             if current.get() is not OUTSIDE:
                 outer = self._settle()
-                if isinstance(outer, Window) and outer.takes_steps:
+                if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
             if _is_grad_enabled() and not self.settings.training and _is_training(module):
                 return Shade()
@@ -116,13 +108,89 @@ class Tracker:
 
     def _open_step(
         self,
-        window: Window,
+        outer: Mark | Section | Window,
         module: torch.nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Scope:
         entry = self.registry.entry(module)
-        return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
+        return outer.step(module, entry, args, kwargs) if entry.recorded else Shade()
+
+    def open_loop(
+        self,
+        operation: str,
+        model: torch.nn.Module,
+        phase_of: PhaseOf,
+        opened: Callable[[Sections], None],
+    ) -> Loop | None:
+        """A scope for a loop of a library; module calls inside are its steps.
+
+        Where an inference is open, the loop is a part of it; else it is one itself.
+
+        Args:
+            operation: what it does.
+            model: the model that it calls.
+            phase_of: says which phase a module call is, by the module and its arguments.
+            opened: called with what the inference knows of its loops, to be added to.
+
+        Returns:
+            None where it is part of a module call, or where nothing is run.
+        """
+        loop = None
+        try:
+            if _tracing_state() is not None or _is_compiling() or _dispatch_mode(_FAKE) is not None:
+                return None
+            outer = self._settle()
+            if outer.covers or isinstance(outer, Mark):
+                return None
+            window: Shade | Window = outer.window if isinstance(outer, Section) else outer
+            if outer is OUTSIDE:
+                window = self._open_loop(operation, model)
+            loop = Loop(window, owned=outer is OUTSIDE)
+            if isinstance(window, Window):
+                opened(window.steps.sections)
+                loop.section = Section(window, phase_of)
+            return loop
+        except Exception as error:
+            guard.caught("begin", error)
+            return loop
+        except BaseException:
+            if loop is not None:
+                loop.close()
+            raise
+
+    def _open_loop(self, operation: str, model: torch.nn.Module) -> Shade | Window:
+        entry = self.registry.entry(model)
+        if not entry.recorded:
+            return Shade()
+        place = self.places.at(entry.device)
+        return self._open(
+            place,
+            *_start(operation, entry.name, place),
+            operation,
+            entry,
+            takes_steps=True,
+            cpu_time=asyncio._get_running_loop() is None,
+        )
+
+    def open_mark(self, name: str | None) -> Mark | None:
+        """A scope for a step that the user marks; None where no inference takes steps."""
+        try:
+            outer = self._settle()
+            if isinstance(outer, (Section, Window)) and outer.takes_steps:
+                return Mark(outer.window if isinstance(outer, Section) else outer, name)
+        except Exception as error:
+            guard.caught("step", error)
+        return None
+
+    def open_part(self, name: str) -> StepTally | None:
+        """Where to end a part of the host's own work; None where it is part of nothing."""
+        outer = current.get()
+        if not outer.takes_steps:
+            return None
+        window = outer if isinstance(outer, Window) else outer.window
+        tally: StepTally = window.steps
+        return tally if tally.enter_part(name) else None
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -142,7 +210,7 @@ class Tracker:
                 entry,
                 None,
                 True,  # takes steps
-                isinstance(outer, (Step, Window)) and is_open(outer),
+                isinstance(outer, (Mark, Section, Step, Window)) and is_open(outer),
                 # In an event loop the thread also works for others while this one waits.
                 asyncio._get_running_loop() is None,
             )
@@ -233,7 +301,11 @@ class Tracker:
         if now >= self._rss_due_ns:
             self._rss_due_ns = now + _RSS_AGE_NS
             self._rss_bytes = process_rss_bytes()
-        record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
+        record = window.record(
+            device_done=device_done,
+            rss_bytes=self._rss_bytes,
+            details=self.settings.steps != "summary",
+        )
         self.sink.finish(window.span, record)
 
     def _is_recorded(self, entry: Entry) -> bool:
@@ -293,6 +365,34 @@ class Tracker:
         multiprocessing.util.Finalize(
             None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
         )
+
+
+class Loop:
+    """A loop of a library that is open: the section, and the window where the loop is one itself."""
+
+    __slots__ = ("_owned", "_window", "section")
+
+    def __init__(self, window: Shade | Window, *, owned: bool) -> None:
+        self._window = window
+        self._owned = owned
+        self.section: Section | None = None
+
+    @property
+    def sections(self) -> Sections | None:
+        """What the inference knows of its loops, or None where it is not recorded."""
+        return self._window.steps.sections if isinstance(self._window, Window) else None
+
+    def fail(self, error: BaseException) -> None:
+        """Remember what left the loop."""
+        if self._owned:
+            self._window.fail(error)
+
+    def close(self) -> None:
+        """Leave it."""
+        if self.section is not None:
+            self.section.close()
+        if self._owned:
+            self._window.close()
 
 
 def _is_training(module: torch.nn.Module) -> bool:

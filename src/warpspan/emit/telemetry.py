@@ -12,6 +12,7 @@ from opentelemetry import metrics, trace
 
 from warpspan import guard
 from warpspan.emit.device_metrics import DeviceMetrics
+from warpspan.emit.loop_metrics import LoopMetrics
 from warpspan.emit.metrics import Metrics
 from warpspan.emit.spans import OpenSpan, Spans
 from warpspan.records import DeviceState, DeviceUsage, Inference
@@ -27,12 +28,15 @@ class Telemetry:
         version: str,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        *,
+        steps: str = "summary",
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
-        self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider))
+        self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider), steps)
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._metrics: Metrics | None = None
         self._device_metrics: DeviceMetrics | None = None
+        self._loop_metrics = LoopMetrics(self._meter)
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
@@ -62,6 +66,8 @@ class Telemetry:
                 self._metrics.record(record, opened[3], opened[1])
             if record.usage is not None and self._device_metrics is not None:
                 self._device_metrics.record(record, record.usage, opened[1])
+            if record.loop is not None:
+                self._loop_metrics.record(record, record.loop, opened[1])
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)

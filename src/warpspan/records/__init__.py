@@ -13,19 +13,26 @@ from warpspan.records.inference import (
     device_attributes,
     start_attributes,
 )
+from warpspan.records.loops import Denoising, GenAi, Generation, Loop, Phases, StepTime
 from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
 
 __all__ = [
     "AttributeValue",
+    "Denoising",
     "Device",
     "DeviceSample",
     "DeviceState",
     "DeviceUsage",
+    "GenAi",
+    "Generation",
     "Inference",
     "Input",
+    "Loop",
     "Memory",
     "Model",
+    "Phases",
     "Quantities",
+    "StepTime",
     "Steps",
     "Timing",
     "Usage",

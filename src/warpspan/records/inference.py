@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
+from warpspan.records.loops import Loop, loop_attributes, read_loop
 from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
@@ -94,6 +95,7 @@ class Inference(NamedTuple):
     memory: Memory | None = None
     steps: Steps | None = None
     usage: Usage | None = None
+    loop: Loop | None = None
     error_type: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -132,6 +134,8 @@ class Inference(NamedTuple):
         if self.usage is not None:
             had = zip(_USAGE, self.usage, strict=True)
             attributes |= {name: value for name, value in had if value is not None}
+        if self.loop is not None:
+            attributes |= loop_attributes(self.loop)
         return attributes
 
     def to_json(self) -> dict[str, Any]:
@@ -198,6 +202,7 @@ class Inference(NamedTuple):
             memory=None if memory == _NO_MEMORY else memory,
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
+            loop=read_loop(attributes),
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,
