@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from warpspan.records import Denoising, GenAi, Generation, Loop, Phases, StepTime
 
 #: The phases that are known by their name, each at its number in `StepTimes.phases`.
-PHASES = (
+PHASES: tuple[str, ...] = (
     "step",
     "prefill",
     "decode",
@@ -212,16 +213,20 @@ def _denoising(
     if not steps or calls % steps:  # the pipeline does not say, or counts otherwise
         steps = calls
     starts = [*begins[:: calls // steps], end_s]
-    spread = _spread([after - before for before, after in zip(starts, starts[1:], strict=False)])
+    spread = _spread(after - before for before, after in pairwise(starts))
     vae_s, text_s = spent.get(VAE), spent.get(TEXT_ENCODER)
+    mean, p50, p99, longest = spread or (None, None, None, None)
     return Denoising(
-        steps,
-        end_s - begins[0],
-        *(spread or (None,) * 4),
-        vae_s,
-        _share(vae_s, total_s),
-        text_s,
-        _share(text_s, total_s),
+        steps=steps,
+        duration_s=end_s - begins[0],
+        step_mean_s=mean,
+        step_p50_s=p50,
+        step_p99_s=p99,
+        step_max_s=longest,
+        vae_s=vae_s,
+        vae_share=_share(vae_s, total_s),
+        text_encoder_s=text_s,
+        text_encoder_share=_share(text_s, total_s),
     )
 
 

@@ -21,7 +21,7 @@ from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
 from warpspan.records import DeviceState, start_attributes
-from warpspan.scopes import OUTSIDE, Outside, Shade, current, is_open, leave
+from warpspan.scopes import OUTSIDE, Shade, current, is_open, leave
 from warpspan.step_figures import Sections
 from warpspan.steps import Mark, PhaseOf, Section, Step, StepTally
 from warpspan.window import Sink, Window, disown
@@ -148,16 +148,15 @@ class Tracker:
                 window = self._open_loop(operation, model)
             loop = Loop(window, owned=outer is OUTSIDE)
             if isinstance(window, Window):
-                opened(window.steps.sections)
                 loop.section = Section(window, phase_of)
-            return loop
+                opened(window.steps.sections)
         except Exception as error:
             guard.caught("begin", error)
-            return loop
         except BaseException:
             if loop is not None:
-                loop.close()
+                loop.close()  # a KeyboardInterrupt must not leave the caller inside
             raise
+        return loop
 
     def _open_loop(self, operation: str, model: torch.nn.Module) -> Shade | Window:
         entry = self.registry.entry(model)
@@ -284,7 +283,7 @@ class Tracker:
             guard.caught("end", error)
         self.completion.push(window)
 
-    def _settle(self) -> Outside | Scope:
+    def _settle(self) -> Any:
         """The scope that the caller is in, now that those are left that ended.
 
         One may have ended where it could not be left: on another thread, or out of turn.

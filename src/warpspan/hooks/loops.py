@@ -64,21 +64,25 @@ def loop(switch: Switch, open_: Open) -> Wrap:
                 return call(self, *args, **kwargs)
             try:
                 value = call(self, *args, **kwargs)
-                if watch.loop.sections is not None:
-                    try:
-                        watch.result(value)
-                    except Exception as error:
-                        guard.caught("result", error)
-                return value
+                _look_at(value, watch)
             except BaseException as error:
                 watch.loop.fail(error)
                 raise
             finally:
                 watch.loop.close()
+            return value
 
         return wrapper
 
     return wrap
+
+
+def _look_at(value: Any, watch: Watch) -> None:
+    if watch.loop is not None and watch.loop.sections is not None:
+        try:
+            watch.result(value)
+        except Exception as error:
+            guard.caught("result", error)
 
 
 def part(switch: Switch, name: str) -> Wrap:
@@ -122,7 +126,9 @@ def _unbound(original: Any) -> Callable[..., Any]:
     return call
 
 
-def patch(patches: Patches, switch: Switch, base: type | None, wraps: Mapping[str, Wrap]) -> None:
+def patch(
+    patches: Patches, switch: Switch, base: type[Any] | None, wraps: Mapping[str, Wrap]
+) -> None:
     """Wrap methods of a class, and their overrides in all its subclasses.
 
     Args:
@@ -152,9 +158,11 @@ def patch(patches: Patches, switch: Switch, base: type | None, wraps: Mapping[st
             guard.caught("patch", error)
     former = vars(base).get("__init_subclass__")
 
-    def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807
+    owner_of_all: type[Any] = base
+
+    def __init_subclass__(cls: type[Any], /, **kwargs: Any) -> None:  # noqa: N807
         if former is None:
-            super(base, cls).__init_subclass__(**kwargs)  # type: ignore[misc]
+            super(owner_of_all, cls).__init_subclass__(**kwargs)
         else:
             former.__get__(None, cls)(**kwargs)
         if switch.tracker is not None:

@@ -104,15 +104,15 @@ class Generation:
         self._outer = outer if isinstance(outer, Generation) else None
         self._model = unwrap(model)
         config = _argument(args, kwargs, 1, "generation_config")
-        self._assists = self._outer is not None and (
+        self._assists: bool = self._outer is not None and (
             self._outer._assists
             or self._outer._model is not self._model
             # Early exit lets the model assist itself.
             or bool(getattr(config, "is_assistant", False))
         )
         given = _argument(args, kwargs, 0, "inputs")
-        self._given = given if given is not None else kwargs.get("input_ids")
-        self._embeds = kwargs.get("inputs_embeds")
+        self._given: Any = given if given is not None else kwargs.get("input_ids")
+        self._embeds: Any = kwargs.get("inputs_embeds")
         self._chunks = self._prefill_chunks(config, kwargs)
         self._encodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         self._steps = 0
@@ -151,7 +151,7 @@ class Generation:
         if self._outer is not None:
             self._outer._told = True
         given, offset = self._prompt()
-        sequences = getattr(value, "sequences", value)
+        sequences: Any = getattr(value, "sequences", value)
         generated = length = None
         sections: Sections = self.loop.sections  # type: ignore[assignment, union-attr]
         if _are_tokens(sequences) and offset is not None and sequences.shape[1] >= offset:
@@ -180,7 +180,8 @@ class Generation:
             size = getattr(config, "prefill_chunk_size", None)
         if not isinstance(size, int) or size <= 0 or not _are_tokens(self._given):
             return 1
-        return max(1, -(-self._given.shape[1] // size))
+        length: int = self._given.shape[1]
+        return max(1, -(-length // size))
 
 
 class Batching:
@@ -213,7 +214,7 @@ class Pipeline:
     def __init__(
         self, tracker: Tracker, pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        self._task = getattr(pipeline, "task", None)
+        self._task = getattr(pipeline, "task", None) or type(pipeline).__name__
         self.loop: Loop | None = None
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         model = getattr(pipeline, "model", None)
@@ -223,7 +224,7 @@ class Pipeline:
             self.loop = tracker.open_loop("pipeline", model, _plain, self._opened)
 
     def _opened(self, sections: Sections) -> None:
-        if sections.pipeline is None and self._task:
+        if sections.pipeline is None:
             sections.pipeline = str(self._task)
 
     def result(self, value: Any) -> None:
