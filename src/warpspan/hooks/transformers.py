@@ -140,7 +140,7 @@ class Generation:
         if self._steps > self._chunks:
             return DECODE
         if self._steps == 1:
-            ids = kwargs.get("decoder_input_ids" if self._encodes else "input_ids")
+            ids: Any = kwargs.get("decoder_input_ids" if self._encodes else "input_ids")
             self._seen = ids.shape if _are_tokens(ids) else None
         return PREFILL
 

@@ -10,14 +10,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from warpspan.records import Inference
-
-
-class Quantiles(NamedTuple):
-    """Nearest-rank percentiles: each is a value that was measured."""
-
-    p50: float
-    p95: float
-    p99: float
+from warpspan.report.loops import LoopFigures, LoopTotals
+from warpspan.report.quantiles import Quantiles, quantiles, rank
 
 
 class Spread(NamedTuple):
@@ -48,6 +42,7 @@ class Row(NamedTuple):
         batch_size: of the inputs that have one.
         sequence_length: of the inputs that have one.
         idle_share: see `_idle_share`.
+        loops: what loops of generation or diffusion say, or None.
     """
 
     operation: str
@@ -65,6 +60,7 @@ class Row(NamedTuple):
     batch_size: Spread | None
     sequence_length: Spread | None
     idle_share: float | None
+    loops: LoopFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as `warpspan report --json` prints it; its keys are stable."""
@@ -94,6 +90,7 @@ class Row(NamedTuple):
             "sequence_length_median": sequence[0],
             "sequence_length_max": sequence[1],
             "idle_share": self.idle_share,
+            "loops": None if self.loops is None else self.loops.to_json(),
         }
 
 
@@ -170,6 +167,7 @@ class _Group:
         self.rss_bytes: int | None = None
         self.idle_s: float | None = None
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
+        self.loops: LoopTotals | None = None
 
     def add(self, inference: Inference) -> None:
         device, timing, memory = inference.device, inference.timing, inference.memory
@@ -192,6 +190,9 @@ class _Group:
         if memory is not None:
             self.peak_bytes = _highest(self.peak_bytes, memory.peak_bytes)
             self.rss_bytes = _highest(self.rss_bytes, memory.rss_bytes)
+        if inference.loop is not None:
+            self.loops = self.loops or LoopTotals()
+            self.loops.add(inference.loop)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
 
@@ -208,14 +209,15 @@ class _Group:
             inference_count=count,
             errors=dict(self.errors.most_common()),
             rate_per_s=count / elapsed_s if count > 1 and elapsed_s > 0 else None,
-            duration_s=_quantiles(self.durations_s),
-            device_time_s=_quantiles(self.device_times_s) if self.device_times_s else None,
+            duration_s=quantiles(self.durations_s),
+            device_time_s=quantiles(self.device_times_s) if self.device_times_s else None,
             device_share=device_s / self.device_host_s if self.device_host_s > 0 else None,
             memory_peak_bytes=self.peak_bytes,
             rss_max_bytes=self.rss_bytes,
             batch_size=_spread(self.batch_sizes),
             sequence_length=_spread(self.sequence_lengths),
             idle_share=_idle_share(self.idle_s, self.busy.values()),
+            loops=None if self.loops is None else self.loops.figures(elapsed_s),
         )
 
 
@@ -278,20 +280,10 @@ def _highest(one: int | None, other: int | None) -> int | None:
     return max(one, other)
 
 
-def _rank(percent: int, count: int) -> int:
-    """Index of the smallest of `count` sorted values that `percent` % of them don't exceed."""
-    return max(0, -(-percent * count // 100) - 1)
-
-
-def _quantiles(values: array[float]) -> Quantiles:
-    ordered = sorted(values)
-    return Quantiles(*(ordered[_rank(percent, len(ordered))] for percent in (50, 95, 99)))
-
-
 def _spread(sizes: Counter[int]) -> Spread | None:
     if not sizes:
         return None
     ordered = sorted(sizes)
     reached = list(accumulate(sizes[size] for size in ordered))
-    median = ordered[bisect_right(reached, _rank(50, reached[-1]))]
+    median = ordered[bisect_right(reached, rank(50, reached[-1]))]
     return Spread(median=median, max=ordered[-1])

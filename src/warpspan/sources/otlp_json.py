@@ -201,11 +201,13 @@ def _value(value: Mapping[str, Any]) -> Any:
 
 def _is_sound(inference: Inference) -> bool:
     """Whether every value has its type and every number can be counted with."""
+    loop = inference.loop
     texts = (
         inference.operation,
         inference.device.type,
         inference.model.name,
         inference.error_type,
+        *(loop.phases[:2] if loop is not None else ()),
     )
     numbers = (
         inference.duration_s,
@@ -218,6 +220,9 @@ def _is_sound(inference: Inference) -> bool:
         *inference.timing,
         *(inference.memory or ()),
         *(inference.steps or ()),
+        *(loop.phases[2:] if loop is not None else ()),
+        *(loop.generation or () if loop is not None else ()),
+        *(loop.denoising or () if loop is not None else ()),
     )
     return all(text is None or isinstance(text, str) for text in texts) and all(
         number is None or (type(number) in (int, float) and math.isfinite(number) and number >= 0)
