@@ -246,12 +246,10 @@ def test_events_of_steps_go_back_to_the_pool(device):
                         device.launch(0.001)
             return telemetry.records()[-1]
 
-        run()
-        run()
+        for _ in range(5):
+            assert "device" == run().loop.phases.source
         (place,) = warpspan.instrumentor.active_tracker().places
-        pooled = len(place.timeline._pool)
-        assert "device" == run().loop.phases.source
-        assert pooled == len(place.timeline._pool)
+        assert len(place.timeline._pool) < 5 * 10
 
 
 def test_steps_inside_a_graph_capture(device):

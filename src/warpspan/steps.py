@@ -10,10 +10,11 @@ import threading
 from array import array
 from collections.abc import Callable
 from contextvars import Token
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from warpspan import guard
 from warpspan.probes import clock
+from warpspan.probes.inputs import Seen
 from warpspan.records import Steps
 from warpspan.scopes import Shade, current, leave
 from warpspan.step_figures import PHASES, Sections, StepTimes
@@ -30,7 +31,9 @@ _NAME_LIMIT = 64
 # The finisher asks the driver for so many times before it lets go of the GIL.
 _SLICE = 128
 
-PhaseOf = Callable[[Any, tuple[Any, ...], dict[str, Any]], int]
+#: A module and the arguments that it is called with.
+Call: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any]]
+PhaseOf: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], int]
 
 
 class StepTally:
@@ -132,17 +135,15 @@ class StepTally:
         marks, self._marks = self._marks, []
         if start is not None and marks and len(marks) == 2 * len(self._phases):
             try:
-                since_s = []
-                for index, mark in enumerate(marks):
-                    since_s.append(start.elapsed_time(mark) / 1e3)
-                    if index % _SLICE == _SLICE - 1:
-                        clock.yield_gil()
+                since_s = _since_s(start, marks)
                 self.timeline.take_back(marks)  # type: ignore[union-attr]
+            except Exception as error:  # a step on a stream that the window's end did not wait for
+                guard.caught("device events", error)
+                since_s = []
+            if since_s:
                 return StepTimes(
                     self.names, bytes(self._phases), since_s[::2], since_s[1::2], "device", queue_s
                 )
-            except Exception as error:  # a step on a stream that the window's end did not wait for
-                guard.caught("device events", error)
         begin = self._began_ns
         return StepTimes(
             self.names,
@@ -152,6 +153,22 @@ class StepTally:
             "host",
             0.0,
         )
+
+
+def _since_s(start: Any, marks: list[Any]) -> list[float]:
+    """Seconds from an event to others; none where a graph capture is open meanwhile."""
+    since_s: list[float] = []
+    for first in range(0, len(marks), _SLICE):
+        part = marks[first : first + _SLICE]
+        if not clock.gate.ask(lambda part=part: _ask(start, part, since_s)):  # type: ignore[misc]
+            return []
+        clock.yield_gil()
+    return since_s
+
+
+def _ask(start: Any, marks: list[Any], since_s: list[float]) -> bool:
+    since_s += [start.elapsed_time(mark) / 1e3 for mark in marks]
+    return True
 
 
 class Step:
@@ -199,16 +216,21 @@ class Section:
         self.phase_of = phase_of
         self._token = current.set(self)
 
-    def step(
-        self, module: Any, entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Step:
-        """Open a step."""
-        self.window.tell(entry, args, kwargs)
-        try:
-            phase = self.phase_of(module, args, kwargs)
-        except Exception as error:  # a library that changed its ways
-            guard.caught("phase", error)
-            phase = 0
+    def step(self, model: Entry | None, seen: Seen | None, call: Call | None = None) -> Step:
+        """Open a step.
+
+        Args:
+            model: what is known of the module.
+            seen: its input.
+            call: the module and its arguments, None for what is no module call.
+        """
+        self.window.tell(model, seen)
+        phase = 0
+        if call is not None:
+            try:
+                phase = self.phase_of(*call)
+            except Exception as error:  # a library that changed its ways
+                guard.caught("phase", error)
         return Step(self.window.steps, phase)
 
     def close(self) -> None:
@@ -234,15 +256,9 @@ class Mark:
         """Whether it is the innermost scope of the caller."""
         return current.get() is self
 
-    def step(
-        self,
-        module: Any,  # noqa: ARG002 - one signature for all that take steps
-        entry: Entry,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Shade:
+    def step(self, model: Entry | None, seen: Seen | None, call: Call | None = None) -> Shade:  # noqa: ARG002
         """A module call in the step is told to the window, and is no step of its own."""
-        self.window.tell(entry, args, kwargs)
+        self.window.tell(model, seen)
         return Shade()
 
     def close(self) -> None:

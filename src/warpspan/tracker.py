@@ -114,7 +114,12 @@ class Tracker:
         kwargs: dict[str, Any],
     ) -> Scope:
         entry = self.registry.entry(module)
-        return outer.step(module, entry, args, kwargs) if entry.recorded else Shade()
+        if not entry.recorded:
+            return Shade()
+        seen = None
+        if outer.window.asks_input:
+            seen = inputs.look(args, kwargs)
+        return outer.step(entry, seen, (module, args, kwargs))
 
     def open_loop(
         self,
@@ -143,10 +148,9 @@ class Tracker:
             outer = self._settle()
             if outer.covers or isinstance(outer, Mark):
                 return None
-            window: Shade | Window = outer.window if isinstance(outer, Section) else outer
-            if outer is OUTSIDE:
-                window = self._open_loop(operation, model)
-            loop = Loop(window, owned=outer is OUTSIDE)
+            owned = outer is OUTSIDE
+            window: Shade | Window = self._open_loop(operation, model) if owned else outer.window
+            loop = Loop(window, owned=owned)
             if isinstance(window, Window):
                 loop.section = Section(window, phase_of)
                 opened(window.steps.sections)
@@ -177,7 +181,7 @@ class Tracker:
         try:
             outer = self._settle()
             if isinstance(outer, (Section, Window)) and outer.takes_steps:
-                return Mark(outer.window if isinstance(outer, Section) else outer, name)
+                return Mark(outer.window, name)
         except Exception as error:
             guard.caught("step", error)
         return None
@@ -187,8 +191,7 @@ class Tracker:
         outer = current.get()
         if not outer.takes_steps:
             return None
-        window = outer if isinstance(outer, Window) else outer.window
-        tally: StepTally = window.steps
+        tally: StepTally = outer.window.steps
         return tally if tally.enter_part(name) else None
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:

@@ -15,7 +15,7 @@ from warpspan.probes.place import Entrance, Place, host_idle_s
 from warpspan.records import Inference, Loop, Memory, Model, Timing
 from warpspan.scopes import OUTSIDE, Outside, Shade, current, is_open, leave
 from warpspan.step_figures import figures
-from warpspan.steps import Mark, Section, Step, StepTally
+from warpspan.steps import Call, Mark, Section, Step, StepTally
 
 __all__ = [
     "OUTSIDE",
@@ -178,25 +178,26 @@ class Window:
             self._concurrency = self.place.leave(self._entrance, self._ended_ns)
         self._closed_to(self)
 
-    def tell(self, model: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    @property
+    def window(self) -> Window:
+        """The inference of the scope, as every scope that takes steps has it."""
+        return self
+
+    @property
+    def asks_input(self) -> bool:
+        """Whether the input is still unknown."""
+        return self._seen is None
+
+    def tell(self, model: Entry | None, seen: inputs.Seen | None) -> None:
         """A module call inside. The first one tells model and input where nobody else did."""
         if self._model is None:
             self._model = model
         if self._seen is None:
-            try:
-                self._seen = inputs.look(args, kwargs)
-            except Exception as error:  # a mapping of the user's may do anything
-                guard.caught("input", error)
+            self._seen = seen
 
-    def step(
-        self,
-        module: Any,  # noqa: ARG002 - one signature for all that take steps
-        entry: Entry,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Step:
-        """Open a step."""
-        self.tell(entry, args, kwargs)
+    def step(self, model: Entry | None, seen: inputs.Seen | None, call: Call | None = None) -> Step:  # noqa: ARG002
+        """Open a step; see `Section.step`."""
+        self.tell(model, seen)
         return Step(self.steps)
 
     @property

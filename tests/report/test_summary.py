@@ -229,6 +229,7 @@ def test_json():
                 "sequence_length_median": 16,
                 "sequence_length_max": 16,
                 "idle_share": 0.5,
+                "loops": None,
             }
         ],
     } == json.loads(json.dumps(summary.to_json()))
