@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from warpspan.probes.model import Entry
     from warpspan.window import Window
 
-#: Steps of one inference whose own times are kept: 17 bytes each, and two events of the pool. Those
+#: Steps of one inference whose own times are kept: 24 bytes each, and two events of the pool. Those
 #: above are in the counts and totals, and not in the percentiles.
 STEP_LIMIT = 2048
+_LENGTH_LIMIT = 3 * STEP_LIMIT
 # Names that a user may give to steps in one inference, before the others are called "step".
 _NAME_LIMIT = 64
 # The finisher asks the driver for so many times before it lets go of the GIL.
@@ -52,38 +53,34 @@ class StepTally:
         self.sections = Sections()
         self._began_ns = began_ns
         self._lock = threading.Lock()
-        self._phases = array("b")
-        self._begins_ns = array("q")
-        self._ends_ns = array("q")
+        #: Phase, begin and end of each step, one after the other: taken in by one call, which no
+        #: other thread comes between.
+        self._times_ns = array("q")
         self._marks: list[Any] = []
-        self._total = 0
-        self._spent_ns = 0
-        self._first_ns: int | None = None
+        self._over = 0
+        self._over_ns = 0
         self._part: str | None = None
 
     def add(self, phase: int, began_ns: int, ended_ns: int, mark: Any) -> None:
         """Take a step that ended."""
-        end_mark = None
-        if mark is not None:
-            stream, mark = mark
-            end_mark = self.timeline.mark_on(stream)  # type: ignore[union-attr]
-        with self._lock:
-            self._total += 1
-            self._spent_ns += ended_ns - began_ns
-            if self._first_ns is None:
-                self._first_ns = ended_ns
-            if len(self._phases) < STEP_LIMIT:
-                self._phases.append(phase)
-                self._begins_ns.append(began_ns)
-                self._ends_ns.append(ended_ns)
-                if end_mark is not None:
-                    self._marks += (mark, end_mark)
-            else:
-                self.sections.overflow(phase, ended_ns, self._ends_ns[-1])
+        times_ns = self._times_ns
+        if len(times_ns) >= _LENGTH_LIMIT:
+            with self._lock:
+                self._over += 1
+                self._over_ns += ended_ns - began_ns
+                self.sections.overflow(phase, ended_ns, times_ns[-1])
+        elif mark is None:
+            times_ns.extend((phase, began_ns, ended_ns))
+        else:
+            stream, begin = mark
+            end = self.timeline.mark_on(stream)  # type: ignore[union-attr]
+            with self._lock:
+                times_ns.extend((phase, began_ns, ended_ns))
+                self._marks += (begin, end)
 
     def mark(self) -> Any:
         """The event before a step and its stream, or None where none is to be recorded."""
-        if self.timeline is None or len(self._phases) >= STEP_LIMIT:
+        if self.timeline is None or len(self._times_ns) >= _LENGTH_LIMIT:
             return None
         try:
             return self.timeline.mark()
@@ -119,9 +116,12 @@ class StepTally:
 
     def steps(self) -> Steps | None:
         """Count and host time; None where there was none."""
-        if self._first_ns is None:
+        times_ns = self._times_ns
+        if not times_ns:
             return None
-        return Steps(self._total, (self._first_ns - self._began_ns) / 1e9, self._spent_ns / 1e9)
+        spent_ns = sum(times_ns[2::3]) - sum(times_ns[1::3]) + self._over_ns
+        first_ns = times_ns[2] - self._began_ns
+        return Steps(len(times_ns) // 3 + self._over, first_ns / 1e9, spent_ns / 1e9)
 
     def times(self, start: Any, queue_s: float | None) -> StepTimes:
         """When each step ran, by the device's clock where all of it is known, else the host's.
@@ -132,8 +132,10 @@ class StepTally:
             start: the window's start event once its device is done, else None.
             queue_s: how long that event waited on the device, or None where unknown.
         """
+        times_ns, begin = self._times_ns, self._began_ns
+        phases = times_ns[::3]
         marks, self._marks = self._marks, []
-        if start is not None and marks and len(marks) == 2 * len(self._phases):
+        if start is not None and marks and len(marks) == 2 * len(phases):
             try:
                 since_s = _since_s(start, marks)
                 self.timeline.take_back(marks)  # type: ignore[union-attr]
@@ -141,15 +143,12 @@ class StepTally:
                 guard.caught("device events", error)
                 since_s = []
             if since_s:
-                return StepTimes(
-                    self.names, bytes(self._phases), since_s[::2], since_s[1::2], "device", queue_s
-                )
-        begin = self._began_ns
+                return StepTimes(self.names, phases, since_s[::2], since_s[1::2], "device", queue_s)
         return StepTimes(
             self.names,
-            bytes(self._phases),
-            [(at - begin) / 1e9 for at in self._begins_ns],
-            [(at - begin) / 1e9 for at in self._ends_ns],
+            phases,
+            [(at - begin) / 1e9 for at in times_ns[1::3]],
+            [(at - begin) / 1e9 for at in times_ns[2::3]],
             "host",
             0.0,
         )
@@ -192,7 +191,11 @@ class Step:
         """End the step."""
         ended_ns = clock.host_ns()
         self.covers = False
-        leave(self)
+        try:
+            if current.get() is self:
+                current.reset(self._token)
+        except (RuntimeError, ValueError):  # see `leave`
+            pass
         try:
             self._tally.add(self._phase, self._began_ns, ended_ns, self._mark)
         except Exception as error:  # of the driver: the user's own error must not be replaced
@@ -207,10 +210,12 @@ class Section:
         phase_of: says which phase a module call is, by the module and its arguments.
     """
 
-    __slots__ = ("_token", "phase_of", "takes_steps", "window")
+    __slots__ = ("_token", "entry", "phase_of", "takes_steps", "window")
     covers = False
 
     def __init__(self, window: Window, phase_of: PhaseOf) -> None:
+        #: Of the module called last.
+        self.entry: Entry | None = None
         self.takes_steps = True
         self.window = window
         self.phase_of = phase_of
@@ -224,14 +229,15 @@ class Section:
             seen: its input.
             call: the module and its arguments, None for what is no module call.
         """
-        self.window.tell(model, seen)
+        window = self.window
+        window.tell(model, seen)
         phase = 0
         if call is not None:
             try:
                 phase = self.phase_of(*call)
             except Exception as error:  # a library that changed its ways
                 guard.caught("phase", error)
-        return Step(self.window.steps, phase)
+        return Step(window.steps, phase)
 
     def close(self) -> None:
         """Leave it."""
@@ -242,10 +248,11 @@ class Section:
 class Mark:
     """A step that the user marks: the module calls inside are part of it."""
 
-    __slots__ = ("_step", "_token", "takes_steps", "window")
+    __slots__ = ("_step", "_token", "entry", "takes_steps", "window")
     covers = False
 
     def __init__(self, window: Window, name: str | None) -> None:
+        self.entry: Entry | None = None
         self.takes_steps = True
         self.window = window
         self._step = Step(window.steps, window.steps.phase(name))

@@ -83,8 +83,10 @@ class Tracker:
                 or _dispatch_mode(_FAKE) is not None
             ):
                 return None
-            if current.get() is not OUTSIDE:
-                outer = self._settle()
+            outer = current.get()
+            if outer is not OUTSIDE:
+                if not outer.takes_steps:
+                    outer = self._settle()
                 if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
             if _is_grad_enabled() and not self.settings.training and _is_training(module):
@@ -113,12 +115,13 @@ class Tracker:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Scope:
-        entry = self.registry.entry(module)
+        # One that was called before is not looked at anew: only the first step tells its model.
+        entry = outer.entry
+        if entry is None or entry.module() is not module:
+            entry = outer.entry = self.registry.entry(module)
         if not entry.recorded:
             return Shade()
-        seen = None
-        if outer.window.asks_input:
-            seen = inputs.look(args, kwargs)
+        seen = inputs.look(args, kwargs) if outer.window.seen is None else None
         return outer.step(entry, seen, (module, args, kwargs))
 
     def open_loop(

@@ -88,6 +88,8 @@ class Window:
     _thread: int | None = None
     _token: Token[Any] | None = None
     open = True
+    #: Of the module called last inside.
+    entry: Entry | None = None
     #: Its steps, where it takes any.
     steps: StepTally = None  # type: ignore[assignment]
 
@@ -111,7 +113,7 @@ class Window:
         self.takes_steps = takes_steps
         self.covers = not takes_steps
         self._model = model
-        self._seen = seen
+        self.seen = seen
         self._start_ns = start_ns
         self._began_ns = began_ns
         self._closed_to = closed_to
@@ -183,17 +185,12 @@ class Window:
         """The inference of the scope, as every scope that takes steps has it."""
         return self
 
-    @property
-    def asks_input(self) -> bool:
-        """Whether the input is still unknown."""
-        return self._seen is None
-
     def tell(self, model: Entry | None, seen: inputs.Seen | None) -> None:
         """A module call inside. The first one tells model and input where nobody else did."""
         if self._model is None:
             self._model = model
-        if self._seen is None:
-            self._seen = seen
+        if self.seen is None:
+            self.seen = seen
 
     def step(self, model: Entry | None, seen: inputs.Seen | None, call: Call | None = None) -> Step:  # noqa: ARG002
         """Open a step; see `Section.step`."""
@@ -246,7 +243,7 @@ class Window:
             duration_s=duration_s,
             device=self.place.device,
             model=self._model.facts() if isinstance(self._model, Entry) else Model(self._model),
-            input=inputs.describe(self._seen),
+            input=inputs.describe(self.seen),
             timing=Timing(self._cpu_s, device_s, queue_s, idle_s, self._concurrency),
             memory=self._memory(rss_bytes),
             steps=steps,

@@ -35,11 +35,11 @@ class Entry:
         "_anchor",
         "_dtype",
         "_facts",
-        "_module",
         "compiled",
         "device",
         "exports",
         "has_state",
+        "module",
         "name",
         "place",
         "recorded",
@@ -47,7 +47,8 @@ class Entry:
     )
 
     def __init__(self, module: torch.nn.Module, forget: Callable[[Any], object]) -> None:
-        self._module = weakref.ref(module, forget)
+        #: The module, or None when it is gone.
+        self.module = weakref.ref(module, forget)
         inner = unwrap(module)
         self.name = _class_name(inner)
         self.compiled = _is_compiled(module)
@@ -69,7 +70,7 @@ class Entry:
 
         `module.compile()` changes it in place, too.
         """
-        if self._module() is not module or (
+        if self.module() is not module or (
             module._compiled_call_impl is not None and not self.compiled
         ):
             return False
@@ -82,7 +83,7 @@ class Entry:
         """The model's facts, counted on the first call. Runs on the finisher's thread."""
         if self._facts is None:
             self._facts = Model(self.name, compiled=self.compiled)
-            module = self._module()
+            module = self.module()
             if module is not None:
                 try:
                     self._facts = _count(self._facts, module)
