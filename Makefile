@@ -44,6 +44,10 @@ test-oldest: ## The tests on the oldest supported pair, Python 3.10 and torch 2.
 test-newest-python: ## The tests on Python 3.13
 	@$(call test-on,3.13)
 
+.PHONY: test-export
+test-export: $(VENV)/.ready ## All tests, each of their spans through the export helper
+	$(BIN)/python -m pytest -p warpspan.testing.through_helper $(PYTEST_ARGS)
+
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	    $(MAKE) --no-print-directory test PYTHON=$(1); \
@@ -53,6 +57,7 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
 	$(BIN)/warpspan bench overhead
+	$(BIN)/warpspan bench stalls
 
 .PHONY: gpu-check
 gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-check.json

@@ -36,6 +36,8 @@ MEASURED = "measured"
 _MEASURED = {
     "pytorch.device.idle.time",
     "pytorch.host.cpu.time",
+    "pytorch.host.gc.count",
+    "pytorch.host.gc.time",
     "pytorch.host.memory.rss",
     "pytorch.step.first.time",
     "pytorch.step.time",
@@ -149,6 +151,8 @@ def _expected(
         "pytorch.input.batch.size": shape[0] if shape is not None and len(shape) > 1 else None,
         "pytorch.input.shape": tuple(shape) if shape is not None else None,
         "pytorch.host.cpu.time": MEASURED,
+        "pytorch.host.gc.count": MEASURED,
+        "pytorch.host.gc.time": MEASURED,
         "pytorch.host.memory.rss": MEASURED,
         "pytorch.device.idle.time": None if first else MEASURED,
         "pytorch.inference.concurrency": 1,

@@ -19,9 +19,19 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
-# The configuration; the command that makes a child's environment; an exporter's own setting;
+# The configuration; the command that makes a child's environment; the exporters' own settings;
 # Triton's own switches, which it reads when a kernel is defined.
-READ_THE_ENVIRONMENT = {"config.py", "cli/run.py", "export/file.py", "bench/fused_cli.py"}
+READ_THE_ENVIRONMENT = {
+    "bench/fused_cli.py",
+    "config.py",
+    "bench/stalls_services.py",
+    "cli/run.py",
+    "export/distro.py",
+    "export/file.py",
+    "export/helper.py",
+    "export/otlp.py",
+    "testing/through_helper.py",
+}
 
 
 @pytest.fixture(scope="module")

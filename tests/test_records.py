@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from warpspan import signals
 from warpspan.records import (
+    SYNC_KINDS,
     Denoising,
     Device,
     GenAi,
@@ -17,8 +18,13 @@ from warpspan.records import (
     Memory,
     Model,
     Phases,
+    Site,
     Steps,
+    SyncKind,
+    Syncs,
     Timing,
+    Transfer,
+    Transfers,
     Usage,
     device_attributes,
 )
@@ -30,12 +36,23 @@ FULL = Inference(
     device=Device("cuda", 1, "GPU-1234"),
     model=Model("BertModel", 22, 88, "float32", "int8", compiled=True, device_count=2),
     input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.2, 0.01, 0.02, 3),
+    timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
     memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 9),
     steps=Steps(3, 0.1, 0.2),
     usage=Usage(
         *(0.2, 5e9, 3.5e8, 1.755e9, 0.6, 0.3, 0.4, 0.5, "gpm", "device"),
         *(90.0, 450.0, "nvml.energy", 0.97, 61.0, ("sw_power_cap",), True),
+    ),
+    syncs=Syncs(
+        *(38, 0.012, "cpu", 0.009, Site("/app/serve.py", 7, "serve.handle"), "item"),
+        *(Site("/app/decode.py", 42, "decode.Decoder.forward"),),
+        (SyncKind("cpu", 1, 0.009), SyncKind("item", 37, 0.003)),
+    ),
+    transfers=Transfers(
+        Transfer(2, 600, 500, 400, 1e-6, 6e8, 0.000005),
+        Transfer(38, 100, 60, 0, 2e-6, 5e7, 0.00001),
+        Transfer(1, 50, 0, 0, 3e-6, 1e7, 0.000015),
+        *(1, 500, 0.001),
     ),
     error_type="torch.OutOfMemoryError",
     trace_id="0af7651916cd43dd8448eb211c80319c",
@@ -78,6 +95,8 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.device.queue.time": 0.01,
         "pytorch.device.idle.time": 0.02,
         "pytorch.inference.concurrency": 3,
+        "pytorch.host.gc.time": 0.001,
+        "pytorch.host.gc.count": 2,
         "pytorch.memory.allocated.start": 1,
         "pytorch.memory.allocated.end": 2,
         "pytorch.memory.peak.size": 30,
@@ -108,6 +127,45 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.gpu.temperature": 61.0,
         "pytorch.gpu.throttle.reasons": ("sw_power_cap",),
         "pytorch.gpu.estimated": True,
+        "pytorch.sync.count": 38,
+        "pytorch.sync.time": 0.012,
+        "pytorch.sync.longest.kind": "cpu",
+        "pytorch.sync.longest.time": 0.009,
+        "pytorch.sync.longest.code.file.path": "/app/serve.py",
+        "pytorch.sync.longest.code.line.number": 7,
+        "pytorch.sync.longest.code.function.name": "serve.handle",
+        "pytorch.sync.repeated.kind": "item",
+        "pytorch.sync.repeated.code.file.path": "/app/decode.py",
+        "pytorch.sync.repeated.code.line.number": 42,
+        "pytorch.sync.repeated.code.function.name": "decode.Decoder.forward",
+        "pytorch.sync.cpu.count": 1,
+        "pytorch.sync.cpu.time": 0.009,
+        "pytorch.sync.item.count": 37,
+        "pytorch.sync.item.time": 0.003,
+        "pytorch.transfer.h2d.count": 2,
+        "pytorch.transfer.h2d.size": 600,
+        "pytorch.transfer.h2d.pageable.size": 500,
+        "pytorch.transfer.h2d.weights.size": 400,
+        "pytorch.transfer.h2d.time": 1e-6,
+        "pytorch.transfer.h2d.bandwidth": 6e8,
+        "pytorch.transfer.h2d.device.share": 0.000005,
+        "pytorch.transfer.d2h.count": 38,
+        "pytorch.transfer.d2h.size": 100,
+        "pytorch.transfer.d2h.pageable.size": 60,
+        "pytorch.transfer.d2h.weights.size": 0,
+        "pytorch.transfer.d2h.time": 2e-6,
+        "pytorch.transfer.d2h.bandwidth": 5e7,
+        "pytorch.transfer.d2h.device.share": 0.00001,
+        "pytorch.transfer.d2d.count": 1,
+        "pytorch.transfer.d2d.size": 50,
+        "pytorch.transfer.d2d.pageable.size": 0,
+        "pytorch.transfer.d2d.weights.size": 0,
+        "pytorch.transfer.d2d.time": 3e-6,
+        "pytorch.transfer.d2d.bandwidth": 1e7,
+        "pytorch.transfer.d2d.device.share": 0.000015,
+        "pytorch.transfer.pin.count": 1,
+        "pytorch.transfer.pin.size": 500,
+        "pytorch.transfer.pin.time": 0.001,
         "error.type": "torch.OutOfMemoryError",
     }
 
@@ -140,6 +198,11 @@ loops = st.builds(
     | st.builds(Generation, st.integers(1, 9), optional, *[seconds] * 7, optional, seconds),
     st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
     st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
+    st.just(()),
+)
+sites = st.none() | st.builds(Site, st.text(min_size=1, max_size=9), optional, text)
+ways = st.none() | st.builds(
+    Transfer, st.integers(1, 9), optional, optional, optional, seconds, seconds, seconds
 )
 inferences = st.builds(
     Inference,
@@ -153,7 +216,7 @@ inferences = st.builds(
     input=st.builds(
         Input, optional, optional, st.none() | st.lists(st.integers(0, 99), min_size=1).map(tuple)
     ),
-    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional),
+    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional, seconds, optional),
     memory=st.none()
     | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
     steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),
@@ -167,6 +230,17 @@ inferences = st.builds(
         st.none() | st.booleans(),
     ),
     loop=st.none() | loops,
+    syncs=st.none()
+    | st.builds(
+        Syncs,
+        *(st.integers(1, 9), seconds, text, seconds, sites, text, sites),
+        st.lists(
+            st.builds(SyncKind, st.sampled_from(SYNC_KINDS), st.integers(1, 9), seconds),
+            unique_by=lambda kind: kind.kind,
+        ).map(lambda kinds: tuple(sorted(kinds))),
+    ),
+    transfers=st.none()
+    | st.builds(Transfers, ways, ways, ways, st.integers(1, 9), optional, seconds),
     error_type=text,
     trace_id=st.text("0123456789abcdef", max_size=32),
 )

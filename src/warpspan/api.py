@@ -124,7 +124,13 @@ class step:  # noqa: N801 - as inference
 
     def __enter__(self) -> None:
         tracker = active_tracker()
-        self._marks.append(None if tracker is None else tracker.open_mark(self._name))
+        mark = None
+        if tracker is not None:
+            # Imported late: it needs torch.
+            from warpspan.loops import open_mark
+
+            mark = open_mark(tracker, self._name)
+        self._marks.append(mark)
 
     def __exit__(
         self,

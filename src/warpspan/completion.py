@@ -37,6 +37,7 @@ class Completion:
         size: windows that may wait; what comes on top is not recorded, and counted.
         exit_timeout_s: how long the end of the process may wait for windows in flight.
         hurry: called while somebody waits for windows that are not settled.
+        waiting: whether a caller waits for its device now, and so leaves the GIL to others.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Completion:
         size: int,
         exit_timeout_s: float,
         hurry: Callable[[], None] = lambda: None,
+        waiting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._finish = finish
         self._size = size
         self._exit_timeout_s = exit_timeout_s
         self._hurry = hurry
+        self._waiting = waiting
         self._stopped = False
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
         self.dropped: Counter[str] = Counter()
@@ -61,6 +64,7 @@ class Completion:
         self.dropped.clear()
         self._queue: deque[Window] = deque()
         self._finished = 0
+        self._longest_ns = 0
         self._working = threading.Lock()
         self._paused = False
         # Re-entrant: a signal handler may close a window while its thread starts the finisher.
@@ -86,6 +90,16 @@ class Completion:
     def full(self) -> bool:
         """Whether an inference that began now would have to be dropped."""
         return len(self._queue) >= self._size
+
+    @property
+    def waiting(self) -> int:
+        """Windows that wait for the finisher."""
+        return len(self._queue)
+
+    def longest_slice_s(self) -> float | None:
+        """The finisher's longest turn since this was asked before; None where it had none."""
+        longest_ns, self._longest_ns = self._longest_ns, 0
+        return longest_ns / 1e9 if longest_ns else None
 
     def push(self, window: Window) -> None:
         """Take a closed window. Runs on the caller's thread, waits for nothing, never raises."""
@@ -157,8 +171,10 @@ class Completion:
             if self._queue:
                 quiet = 0
                 with self._working:
+                    began_ns = time.perf_counter_ns()
                     if self._slice() and self._queue:
-                        pause_s = _BEHIND_S
+                        pause_s = 0.0 if self._waiting() else _BEHIND_S
+                    self._longest_ns = max(self._longest_ns, time.perf_counter_ns() - began_ns)
             else:
                 quiet += 1
             if quiet <= (0 if self._stopped else _QUIET_ROUNDS):

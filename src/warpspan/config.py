@@ -27,8 +27,10 @@ class Settings:
         parameterless: record outermost modules without parameters and buffers, too.
         excluded_models: patterns (as in `fnmatch`) of model class names not to record.
         memory: read the caching allocator's counters around each inference.
+        transfers: record waits for a CUDA device, and copies to and from it.
         queue_size: inferences that may wait for their device time and export.
         flush_timeout_s: seconds that the end of the process may wait for them.
+        gc_freeze: take what lives once a model is warm out of garbage collection.
         sample_period_s: seconds between two samples of a GPU; 0 takes none.
         hardware_metrics: `on`, `off`, or `auto`: on unless DCGM exports them.
         steps: how the steps of an inference are told: `summary`, `events` or `spans`.
@@ -38,8 +40,10 @@ class Settings:
     parameterless: bool = False
     excluded_models: tuple[str, ...] = ()
     memory: bool = True
+    transfers: bool = True
     queue_size: int = 4096
     flush_timeout_s: float = 5.0
+    gc_freeze: bool = False
     sample_period_s: float = 0.2
     hardware_metrics: str = "auto"
     steps: str = "summary"
@@ -53,8 +57,10 @@ class Configuration:
     parameterless: bool | None = None
     excluded_models: list[str] | None = None
     memory: bool | None = None
+    transfers: bool | None = None
     queue_size: int | None = None
     flush_timeout_s: float | None = None
+    gc_freeze: bool | None = None
     sample_period_s: float | None = None
     hardware_metrics: str | None = None
     steps: str | None = None
@@ -129,6 +135,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         "class names or patterns, separated by commas",
     ),
     "memory": (variables.OTEL_PYTHON_WARPSPAN_MEMORY, _flag, "true or false"),
+    "transfers": (variables.OTEL_PYTHON_WARPSPAN_TRANSFERS, _flag, "true or false"),
     "queue_size": (
         variables.OTEL_PYTHON_WARPSPAN_QUEUE_SIZE,
         _size,
@@ -139,6 +146,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         _seconds,
         "seconds from 0 to 3600",
     ),
+    "gc_freeze": (variables.OTEL_PYTHON_WARPSPAN_GC_FREEZE, _flag, "true or false"),
     "sample_period_s": (
         variables.OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD,
         _period,

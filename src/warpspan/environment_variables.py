@@ -12,6 +12,9 @@ OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS = "OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS"
 OTEL_PYTHON_WARPSPAN_MEMORY = "OTEL_PYTHON_WARPSPAN_MEMORY"
 """`false` leaves the allocator's counters alone and memory off the spans. Default `true`."""
 
+OTEL_PYTHON_WARPSPAN_TRANSFERS = "OTEL_PYTHON_WARPSPAN_TRANSFERS"
+"""`false` leaves tensors' methods alone and waits and transfers off the spans. Default `true`."""
+
 OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
 """Inferences that may wait for their device time and export; more are dropped. Default 4096."""
 
@@ -31,3 +34,9 @@ in an event of its span, `spans` also as child spans. Default `summary`."""
 
 OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to, which `warpspan run` sets. No default."""
+
+OTEL_PYTHON_WARPSPAN_EXPORT_HELPER = "OTEL_PYTHON_WARPSPAN_EXPORT_HELPER"
+"""`false` runs the official exporters of `warpspan_otlp` and `warpspan_file` in this process. Default `true`."""
+
+OTEL_PYTHON_WARPSPAN_GC_FREEZE = "OTEL_PYTHON_WARPSPAN_GC_FREEZE"
+"""`true` takes what lives once a model is warm out of garbage collection. Default `false`."""

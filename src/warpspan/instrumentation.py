@@ -13,7 +13,15 @@ from opentelemetry.trace import TracerProvider
 from warpspan import __version__
 from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.telemetry import Telemetry
-from warpspan.hooks import cuda_graph, libraries, module_call, peak_memory
+from warpspan.hooks import (
+    cuda_graph,
+    libraries,
+    module_call,
+    peak_memory,
+    synchronization,
+    transfers,
+)
+from warpspan.hooks.initialization import WhenInitialized
 from warpspan.hooks.patches import Patches
 from warpspan.probes.memory import PeakLedger
 from warpspan.probes.place import Meter, Place
@@ -43,19 +51,23 @@ class Instrumentation:
         self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
         self._telemetry.observe(
             self.tracker.devices,
-            self.tracker.completion.dropped,
+            self.tracker.completion,
             self._usage,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )
         self._patches = Patches()
         self._switch: module_call.Switch | None = None
+        self._initialized: WhenInitialized | None = None
         try:
             self._switch = module_call.patch(self._patches, self.tracker)
-            cuda_graph.patch(self._patches)
+            cuda_graph.patch(self._patches, self._switch)
             if settings.memory:
                 peak_memory.patch(self._patches, self._ledger)
             libraries.patch(self._patches, self._switch)
+            if settings.transfers:
+                synchronization.patch(self._patches, self._switch)
+                self._initialized = WhenInitialized(self._patch_tensors)
         except BaseException:  # this torch lacks something: all or nothing
             self.remove()
             raise
@@ -63,6 +75,8 @@ class Instrumentation:
     def remove(self) -> None:
         """Put torch back as it was, finish what is in flight and stop."""
         tracker, self.tracker = self.tracker, None
+        if self._initialized is not None:
+            self._initialized.cancel()
         if self._switch is not None:
             self._switch.tracker = None
         for name in self._patches.restore():
@@ -72,6 +86,11 @@ class Instrumentation:
         if self._sampler is not None:
             self._sampler.stop()
         self._telemetry.close()
+
+    def _patch_tensors(self) -> None:
+        if self._switch is not None:
+            synchronization.patch_tensors(self._patches, self._switch)
+            transfers.patch_tensors(self._patches, self._switch)
 
     def _meter(self, place: Place) -> Meter | None:
         """The meter of a CUDA device that an inference runs on. The first one starts a sampler."""

@@ -33,6 +33,8 @@ PYTORCH_DEVICE_TIME: Final = "pytorch.device.time"
 PYTORCH_DEVICE_QUEUE_TIME: Final = "pytorch.device.queue.time"
 PYTORCH_DEVICE_IDLE_TIME: Final = "pytorch.device.idle.time"
 PYTORCH_INFERENCE_CONCURRENCY: Final = "pytorch.inference.concurrency"
+PYTORCH_HOST_GC_TIME: Final = "pytorch.host.gc.time"
+PYTORCH_HOST_GC_COUNT: Final = "pytorch.host.gc.count"
 PYTORCH_MEMORY_ALLOCATED_START: Final = "pytorch.memory.allocated.start"
 PYTORCH_MEMORY_ALLOCATED_END: Final = "pytorch.memory.allocated.end"
 PYTORCH_MEMORY_PEAK_SIZE: Final = "pytorch.memory.peak.size"
@@ -105,14 +107,85 @@ PYTORCH_GPU_UTILIZATION: Final = "pytorch.gpu.utilization"
 PYTORCH_GPU_TEMPERATURE: Final = "pytorch.gpu.temperature"
 PYTORCH_GPU_THROTTLE_REASONS: Final = "pytorch.gpu.throttle.reasons"
 PYTORCH_GPU_ESTIMATED: Final = "pytorch.gpu.estimated"
+PYTORCH_SYNC_COUNT: Final = "pytorch.sync.count"
+PYTORCH_SYNC_TIME: Final = "pytorch.sync.time"
+PYTORCH_SYNC_LONGEST_KIND: Final = "pytorch.sync.longest.kind"
+PYTORCH_SYNC_LONGEST_TIME: Final = "pytorch.sync.longest.time"
+PYTORCH_SYNC_REPEATED_KIND: Final = "pytorch.sync.repeated.kind"
+PYTORCH_SYNC_LONGEST_CODE_FILE_PATH: Final = "pytorch.sync.longest.code.file.path"
+PYTORCH_SYNC_LONGEST_CODE_LINE_NUMBER: Final = "pytorch.sync.longest.code.line.number"
+PYTORCH_SYNC_LONGEST_CODE_FUNCTION_NAME: Final = "pytorch.sync.longest.code.function.name"
+PYTORCH_SYNC_REPEATED_CODE_FILE_PATH: Final = "pytorch.sync.repeated.code.file.path"
+PYTORCH_SYNC_REPEATED_CODE_LINE_NUMBER: Final = "pytorch.sync.repeated.code.line.number"
+PYTORCH_SYNC_REPEATED_CODE_FUNCTION_NAME: Final = "pytorch.sync.repeated.code.function.name"
+PYTORCH_SYNC_SYNCHRONIZE_COUNT: Final = "pytorch.sync.synchronize.count"
+PYTORCH_SYNC_SYNCHRONIZE_TIME: Final = "pytorch.sync.synchronize.time"
+PYTORCH_SYNC_STREAM_COUNT: Final = "pytorch.sync.stream.count"
+PYTORCH_SYNC_STREAM_TIME: Final = "pytorch.sync.stream.time"
+PYTORCH_SYNC_EVENT_COUNT: Final = "pytorch.sync.event.count"
+PYTORCH_SYNC_EVENT_TIME: Final = "pytorch.sync.event.time"
+PYTORCH_SYNC_ITEM_COUNT: Final = "pytorch.sync.item.count"
+PYTORCH_SYNC_ITEM_TIME: Final = "pytorch.sync.item.time"
+PYTORCH_SYNC_TOLIST_COUNT: Final = "pytorch.sync.tolist.count"
+PYTORCH_SYNC_TOLIST_TIME: Final = "pytorch.sync.tolist.time"
+PYTORCH_SYNC_NUMPY_COUNT: Final = "pytorch.sync.numpy.count"
+PYTORCH_SYNC_NUMPY_TIME: Final = "pytorch.sync.numpy.time"
+PYTORCH_SYNC_NONZERO_COUNT: Final = "pytorch.sync.nonzero.count"
+PYTORCH_SYNC_NONZERO_TIME: Final = "pytorch.sync.nonzero.time"
+PYTORCH_SYNC_BOOL_COUNT: Final = "pytorch.sync.bool.count"
+PYTORCH_SYNC_BOOL_TIME: Final = "pytorch.sync.bool.time"
+PYTORCH_SYNC_INT_COUNT: Final = "pytorch.sync.int.count"
+PYTORCH_SYNC_INT_TIME: Final = "pytorch.sync.int.time"
+PYTORCH_SYNC_FLOAT_COUNT: Final = "pytorch.sync.float.count"
+PYTORCH_SYNC_FLOAT_TIME: Final = "pytorch.sync.float.time"
+PYTORCH_SYNC_INDEX_COUNT: Final = "pytorch.sync.index.count"
+PYTORCH_SYNC_INDEX_TIME: Final = "pytorch.sync.index.time"
+PYTORCH_SYNC_CONTAINS_COUNT: Final = "pytorch.sync.contains.count"
+PYTORCH_SYNC_CONTAINS_TIME: Final = "pytorch.sync.contains.time"
+PYTORCH_SYNC_CPU_COUNT: Final = "pytorch.sync.cpu.count"
+PYTORCH_SYNC_CPU_TIME: Final = "pytorch.sync.cpu.time"
+PYTORCH_SYNC_TO_COUNT: Final = "pytorch.sync.to.count"
+PYTORCH_SYNC_TO_TIME: Final = "pytorch.sync.to.time"
+PYTORCH_SYNC_CUDA_COUNT: Final = "pytorch.sync.cuda.count"
+PYTORCH_SYNC_CUDA_TIME: Final = "pytorch.sync.cuda.time"
+PYTORCH_SYNC_COPY_COUNT: Final = "pytorch.sync.copy.count"
+PYTORCH_SYNC_COPY_TIME: Final = "pytorch.sync.copy.time"
+PYTORCH_TRANSFER_H2D_COUNT: Final = "pytorch.transfer.h2d.count"
+PYTORCH_TRANSFER_H2D_SIZE: Final = "pytorch.transfer.h2d.size"
+PYTORCH_TRANSFER_H2D_PAGEABLE_SIZE: Final = "pytorch.transfer.h2d.pageable.size"
+PYTORCH_TRANSFER_H2D_WEIGHTS_SIZE: Final = "pytorch.transfer.h2d.weights.size"
+PYTORCH_TRANSFER_H2D_TIME: Final = "pytorch.transfer.h2d.time"
+PYTORCH_TRANSFER_H2D_BANDWIDTH: Final = "pytorch.transfer.h2d.bandwidth"
+PYTORCH_TRANSFER_H2D_DEVICE_SHARE: Final = "pytorch.transfer.h2d.device.share"
+PYTORCH_TRANSFER_D2H_COUNT: Final = "pytorch.transfer.d2h.count"
+PYTORCH_TRANSFER_D2H_SIZE: Final = "pytorch.transfer.d2h.size"
+PYTORCH_TRANSFER_D2H_PAGEABLE_SIZE: Final = "pytorch.transfer.d2h.pageable.size"
+PYTORCH_TRANSFER_D2H_WEIGHTS_SIZE: Final = "pytorch.transfer.d2h.weights.size"
+PYTORCH_TRANSFER_D2H_TIME: Final = "pytorch.transfer.d2h.time"
+PYTORCH_TRANSFER_D2H_BANDWIDTH: Final = "pytorch.transfer.d2h.bandwidth"
+PYTORCH_TRANSFER_D2H_DEVICE_SHARE: Final = "pytorch.transfer.d2h.device.share"
+PYTORCH_TRANSFER_D2D_COUNT: Final = "pytorch.transfer.d2d.count"
+PYTORCH_TRANSFER_D2D_SIZE: Final = "pytorch.transfer.d2d.size"
+PYTORCH_TRANSFER_D2D_PAGEABLE_SIZE: Final = "pytorch.transfer.d2d.pageable.size"
+PYTORCH_TRANSFER_D2D_WEIGHTS_SIZE: Final = "pytorch.transfer.d2d.weights.size"
+PYTORCH_TRANSFER_D2D_TIME: Final = "pytorch.transfer.d2d.time"
+PYTORCH_TRANSFER_D2D_BANDWIDTH: Final = "pytorch.transfer.d2d.bandwidth"
+PYTORCH_TRANSFER_D2D_DEVICE_SHARE: Final = "pytorch.transfer.d2d.device.share"
+PYTORCH_TRANSFER_PIN_COUNT: Final = "pytorch.transfer.pin.count"
+PYTORCH_TRANSFER_PIN_SIZE: Final = "pytorch.transfer.pin.size"
+PYTORCH_TRANSFER_PIN_TIME: Final = "pytorch.transfer.pin.time"
 ERROR_TYPE: Final = "error.type"
 PYTORCH_MEMORY_STATE: Final = "pytorch.memory.state"
 PYTORCH_TOKEN_TYPE: Final = "pytorch.token.type"
 PYTORCH_GPU_ACTIVITY: Final = "pytorch.gpu.activity"
+PYTORCH_SYNC_KIND: Final = "pytorch.sync.kind"
+PYTORCH_TRANSFER_DIRECTION: Final = "pytorch.transfer.direction"
+PYTORCH_TRANSFER_MEMORY: Final = "pytorch.transfer.memory"
 HW_NAME: Final = "hw.name"
 HW_VENDOR: Final = "hw.vendor"
 HW_TYPE: Final = "hw.type"
 WARPSPAN_DROP_REASON: Final = "warpspan.drop.reason"
+WARPSPAN_SIGNAL: Final = "warpspan.signal"
 WARPSPAN_FAULT_ORIGIN: Final = "warpspan.fault.origin"
 HOST_GPU_ID: Final = "host.gpu.id"
 HOST_GPU_NAME: Final = "host.gpu.name"
@@ -250,6 +323,31 @@ METRIC_PYTORCH_INFERENCE_IDLE_TIME: Final = Metric(
     "pytorch.inference.idle.time",
     "s",
     "Time of the device between inferences of this process (`pytorch.device.idle.time`), counted for the inference that ended it.",
+)
+METRIC_PYTORCH_INFERENCE_SYNC_CALLS: Final = Metric(
+    "pytorch.inference.sync.calls",
+    "{call}",
+    "Calls in which inferences waited for the device (`pytorch.sync.*.count`).",
+)
+METRIC_PYTORCH_INFERENCE_SYNC_TIME: Final = Metric(
+    "pytorch.inference.sync.time",
+    "s",
+    "Host time inside them (`pytorch.sync.*.time`).",
+)
+METRIC_PYTORCH_INFERENCE_TRANSFER_COPIES: Final = Metric(
+    "pytorch.inference.transfer.copies",
+    "{copy}",
+    "Copies over the bus for inferences (`pytorch.transfer.*.count`).",
+)
+METRIC_PYTORCH_INFERENCE_TRANSFER_IO: Final = Metric(
+    "pytorch.inference.transfer.io",
+    "By",
+    "Their bytes (`pytorch.transfer.*.size`).",
+)
+METRIC_PYTORCH_INFERENCE_TRANSFER_TIME: Final = Metric(
+    "pytorch.inference.transfer.time",
+    "s",
+    "Device time of those of at least 256 KiB (`pytorch.transfer.*.time`).",
 )
 METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY: Final = Metric(
     "pytorch.inference.out_of_memory",
@@ -562,4 +660,29 @@ METRIC_WARPSPAN_FAULTS: Final = Metric(
     "warpspan.faults",
     "{fault}",
     "Errors of warpspan itself that were caught. Each cause is logged once.",
+)
+METRIC_WARPSPAN_QUEUE_SIZE: Final = Metric(
+    "warpspan.queue.size",
+    "{inference}",
+    "Inferences that have ended and wait for the finisher.",
+)
+METRIC_WARPSPAN_FINISHER_SLICE_MAX: Final = Metric(
+    "warpspan.finisher.slice.max",
+    "s",
+    "The longest turn of the finisher since the previous collection. It shares the GIL with the callers.",
+)
+METRIC_WARPSPAN_EXPORT_DROPPED: Final = Metric(
+    "warpspan.export.dropped",
+    "{item}",
+    "Spans, metric points and log records that the exporter `warpspan_otlp` lost.",
+)
+METRIC_WARPSPAN_EXPORT_BACKLOG: Final = Metric(
+    "warpspan.export.backlog",
+    "By",
+    "What the export helper has not confirmed yet.",
+)
+METRIC_WARPSPAN_EXPORT_SLICE_MAX: Final = Metric(
+    "warpspan.export.slice.max",
+    "s",
+    "The longest turn of packing and handing over since the previous collection.",
 )

@@ -13,7 +13,7 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock
+from warpspan.probes import capture, clock
 from warpspan.probes.inputs import Seen
 from warpspan.records import Steps
 from warpspan.scopes import Shade, current, leave
@@ -159,7 +159,7 @@ def _since_s(start: Any, marks: list[Any]) -> list[float]:
     since_s: list[float] = []
     for first in range(0, len(marks), _SLICE):
         part = marks[first : first + _SLICE]
-        if not clock.gate.ask(lambda part=part: _ask(start, part, since_s)):  # type: ignore[misc]
+        if not capture.gate.ask(lambda part=part: _ask(start, part, since_s)):  # type: ignore[misc]
             return []
         clock.yield_gil()
     return since_s

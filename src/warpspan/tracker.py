@@ -13,17 +13,18 @@ from typing import Any, TypeAlias
 
 import torch
 
-from warpspan import guard
+from warpspan import around, guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import clock, inputs
+from warpspan.probes import capture, clock, garbage, inputs
+from warpspan.probes.graphs import Graphs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
+from warpspan.probes.transfers import forget_events, is_waiting
 from warpspan.records import DeviceState, start_attributes
 from warpspan.scopes import OUTSIDE, Shade, current, is_open, leave
-from warpspan.step_figures import Sections
-from warpspan.steps import Mark, PhaseOf, Section, Step, StepTally
+from warpspan.steps import Mark, Section, Step
 from warpspan.window import Sink, Window, disown
 
 Scope: TypeAlias = Shade | Step | Window
@@ -58,13 +59,21 @@ class Tracker:
         self.settings = settings
         self._meter = meter
         self.sink = sink
+        self.around = around.Around(sink)
         self.registry = Registry(self._is_recorded)
+        self.graphs = Graphs()
         self.completion = Completion(
-            self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
+            self._finish,
+            settings.queue_size,
+            settings.flush_timeout_s,
+            self._hurry,
+            is_waiting,
         )
         self.places = self._make_places()
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
+        self._freezer = garbage.Freezer() if settings.gc_freeze else None
+        garbage.watch()
         self._survive_forks()
 
     def open_call(
@@ -83,6 +92,8 @@ class Tracker:
                 or _dispatch_mode(_FAKE) is not None
             ):
                 return None
+            if self.graphs.open and self._capture(module, args, kwargs):
+                return Shade()  # the graph's replay is the inference, its capture computes nothing
             outer = current.get()
             if outer is not OUTSIDE:
                 if not outer.takes_steps:
@@ -90,13 +101,14 @@ class Tracker:
                 if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
             if _is_grad_enabled() and not self.settings.training and _is_training(module):
+                self.around.forget()
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
                 return Shade()
             if entry.start is None:
                 entry.place = self.places.at(entry.device)
-                entry.start = _start("forward", entry.name, entry.place)
+                entry.start = start_of("forward", entry.name, entry.place)
             name, attributes = entry.start
             try:
                 seen = inputs.look(args, kwargs)
@@ -124,78 +136,46 @@ class Tracker:
         seen = inputs.look(args, kwargs) if outer.window.seen is None else None
         return outer.step(entry, seen, (module, args, kwargs))
 
-    def open_loop(
-        self,
-        operation: str,
-        model: torch.nn.Module,
-        phase_of: PhaseOf,
-        opened: Callable[[Sections], None],
-    ) -> Loop | None:
-        """A scope for a loop of a library; module calls inside are its steps.
+    def _capture(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether a module call is captured and not run; the graph then remembers the module."""
+        graph = self.graphs.here()
+        if graph is None:
+            return False
+        graph.called(
+            self.registry.entry(module),
+            inputs.look(args, kwargs),
+            training=_is_grad_enabled() and _is_training(module),
+        )
+        return True
 
-        Where an inference is open, the loop is a part of it; else it is one itself.
+    def open_replay(self, graph: Any) -> Scope | None:
+        """A scope for a graph's replay that nothing open covers; None where it is no inference.
 
-        Args:
-            operation: what it does.
-            model: the model that it calls.
-            phase_of: says which phase a module call is, by the module and its arguments.
-            opened: called with what the inference knows of its loops, to be added to.
-
-        Returns:
-            None where it is part of a module call, or where nothing is run.
+        Backward passes that `make_graphed_callables` captured replay inside autograd.
         """
-        loop = None
         try:
-            if _tracing_state() is not None or _is_compiling() or _dispatch_mode(_FAKE) is not None:
+            if _graph_task_id() != -1:
                 return None
-            outer = self._settle()
-            if outer.covers or isinstance(outer, Mark):
+            known = self.graphs.of(graph)
+            if known.excluded or (known.training and not self.settings.training):
                 return None
-            owned = outer is OUTSIDE
-            window: Shade | Window = self._open_loop(operation, model) if owned else outer.window
-            loop = Loop(window, owned=owned)
-            if isinstance(window, Window):
-                loop.section = Section(window, phase_of)
-                opened(window.steps.sections)
+            model = known.model
+            if known.start is None:
+                place = self.places.at(known.device) if known.device else self.places.current()
+                name = None if model is None else model.name
+                known.start = place, *start_of("graph_replay", name, place)
+            place, name, attributes = known.start
+            if current.get() is not OUTSIDE:
+                outer = self._settle()
+                if outer.takes_steps:
+                    capturing = place.timeline is not None and place.timeline.capturing
+                    return None if capturing else outer.step(model, known.seen)
+            return self._open(place, name, attributes, "graph_replay", model, known.seen)
         except Exception as error:
             guard.caught("begin", error)
-        except BaseException:
-            if loop is not None:
-                loop.close()  # a KeyboardInterrupt must not leave the caller inside
-            raise
-        return loop
-
-    def _open_loop(self, operation: str, model: torch.nn.Module) -> Shade | Window:
-        entry = self.registry.entry(model)
-        if not entry.recorded:
-            return Shade()
-        place = self.places.at(entry.device)
-        return self._open(
-            place,
-            *_start(operation, entry.name, place),
-            operation,
-            entry,
-            takes_steps=True,
-            cpu_time=asyncio._get_running_loop() is None,
-        )
-
-    def open_mark(self, name: str | None) -> Mark | None:
-        """A scope for a step that the user marks; None where no inference takes steps."""
-        try:
-            outer = self._settle()
-            if isinstance(outer, (Section, Window)) and outer.takes_steps:
-                return Mark(outer.window, name)
-        except Exception as error:
-            guard.caught("step", error)
-        return None
-
-    def open_part(self, name: str) -> StepTally | None:
-        """Where to end a part of the host's own work; None where it is part of nothing."""
-        outer = current.get()
-        if not outer.takes_steps:
             return None
-        tally: StepTally = outer.window.steps
-        return tally if tally.enter_part(name) else None
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -210,7 +190,7 @@ class Tracker:
             outer = self._settle()
             return self._open(
                 place,
-                *_start(operation, name, place),
+                *start_of(operation, name, place),
                 operation,
                 entry,
                 None,
@@ -236,6 +216,7 @@ class Tracker:
     def stop(self) -> None:
         """Finish what is in flight and end the finisher. Open windows end without a record."""
         self.completion.stop()
+        garbage.unwatch()
 
     def _open(
         self,
@@ -250,11 +231,12 @@ class Tracker:
         cpu_time: bool = True,
     ) -> Shade | Window:
         if place.timeline is not None and place.timeline.capturing:
-            return Shade()  # the graph's replay is the inference, its capture computes nothing
+            return Shade()  # a capture that Python code did not begin
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
             return Shade()
+        arrived = None if place.timeline is None else self.around.take()
         start_ns, began_ns = clock.wall_ns(), clock.host_ns()
         span = self.sink.start(name, attributes, start_ns)
         if span is None:
@@ -272,6 +254,8 @@ class Tracker:
             nested,
             cpu_time,
         )
+        if arrived is not None:
+            window.received(arrived)
         try:
             window.begin()
         except BaseException:
@@ -285,6 +269,8 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
+            if window.measured:
+                self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
@@ -312,6 +298,8 @@ class Tracker:
             details=self.settings.steps != "summary",
         )
         self.sink.finish(window.span, record)
+        if self._freezer is not None and window.model is not None:
+            self._freezer.finished(window.model)
 
     def _is_recorded(self, entry: Entry) -> bool:
         kind = entry.device.type
@@ -364,40 +352,15 @@ class Tracker:
         guard.faults.clear()
         self.places = self._make_places()
         self.registry.forget()
-        clock.gate = clock.CaptureGate()
+        self.graphs = Graphs()
+        capture.gate.forget()
+        around.reset()
+        forget_events()
 
     def _flush_at_child_exit(self) -> None:
         multiprocessing.util.Finalize(
             None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
         )
-
-
-class Loop:
-    """A loop of a library that is open: the section, and the window where the loop is one itself."""
-
-    __slots__ = ("_owned", "_window", "section")
-
-    def __init__(self, window: Shade | Window, *, owned: bool) -> None:
-        self._window = window
-        self._owned = owned
-        self.section: Section | None = None
-
-    @property
-    def sections(self) -> Sections | None:
-        """What the inference knows of its loops, or None where it is not recorded."""
-        return self._window.steps.sections if isinstance(self._window, Window) else None
-
-    def fail(self, error: BaseException) -> None:
-        """Remember what left the loop."""
-        if self._owned:
-            self._window.fail(error)
-
-    def close(self) -> None:
-        """Leave it."""
-        if self.section is not None:
-            self.section.close()
-        if self._owned:
-            self._window.close()
 
 
 def _is_training(module: torch.nn.Module) -> bool:
@@ -408,6 +371,12 @@ def _is_training(module: torch.nn.Module) -> bool:
     return getattr(model, "training", False) and "eval" not in model.__dict__
 
 
-def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:
+def is_traced() -> bool:
+    """Whether what is called now only builds a graph: jit.trace, torch.export, fake tensors."""
+    return _tracing_state() is not None or _is_compiling() or _dispatch_mode(_FAKE) is not None
+
+
+def start_of(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:
+    """Name and first attributes of a span."""
     name = operation if model is None else f"{operation} {model}"
     return name, start_attributes(operation, model, place.device)

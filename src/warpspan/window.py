@@ -8,10 +8,11 @@ from contextvars import Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock, inputs
+from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
+from warpspan.probes.transfers import SEALED, Tally
 from warpspan.records import Inference, Loop, Memory, Model, Timing
 from warpspan.scopes import OUTSIDE, Outside, Shade, current, is_open, leave
 from warpspan.step_figures import figures
@@ -45,6 +46,9 @@ class Sink(Protocol):
 
     def leave(self, span: Any) -> None:
         """Make current again what was. Runs on the caller's thread."""
+
+    def request(self, span: Any) -> int:
+        """The trace that was current when a span started, or now for None; 0 for none."""
 
     def finish(self, span: Any, record: Inference) -> None:
         """End the span and record the metrics. Runs on the finisher's thread."""
@@ -85,7 +89,9 @@ class Window:
     _memory_end: MemoryReading | None = None
     _memory_start: MemoryReading | None = None
     _oom_requested: int | None = None
+    _tally: Tally | None = None
     _thread: int | None = None
+    _times: clock.DeviceTimes | None = None
     _token: Token[Any] | None = None
     open = True
     #: Of the module called last inside.
@@ -117,6 +123,7 @@ class Window:
         self._start_ns = start_ns
         self._began_ns = began_ns
         self._closed_to = closed_to
+        self._garbage = self._garbage_end = garbage.state
         if takes_steps:
             self.steps = StepTally(began_ns, place.timeline)
         if not nested:
@@ -124,6 +131,10 @@ class Window:
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
             self._began_cpu_ns = clock.thread_ns()
+
+    def received(self, tally: Tally) -> None:
+        """Its inputs were copied to the device before it began."""
+        self._tally = tally
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -169,6 +180,7 @@ class Window:
             except Exception as error:
                 guard.caught("device events", error)
         self._ended_ns = clock.host_ns()
+        self._garbage_end = garbage.state
         if self._began_cpu_ns is not None and self._thread == threading.get_ident():
             self._cpu_s = (clock.thread_ns() - self._began_cpu_ns) / 1e9
         if self._holder is not None:
@@ -198,9 +210,40 @@ class Window:
         return Step(self.steps)
 
     @property
+    def tally(self) -> Tally:
+        """What it waited for and copied."""
+        # Threads may come at once, and get the same one.
+        return self._tally or self.__dict__.setdefault("_tally", Tally())
+
+    @property
+    def model(self) -> Entry | None:
+        """The model, where one was seen."""
+        return self._model if isinstance(self._model, Entry) else None
+
+    @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
-        return self._end_event is None or self.place.timeline.done(self._end_event)  # type: ignore[union-attr]
+        if self._tally is not None and not self._tally.settled(capture.gate.ask):
+            return False  # a copy or a call that belongs to it is under way
+        if self._end_event is None or self._times is not None:
+            return True
+        overlapped = self._entrance is None or self._entrance[0] > 0
+        try:
+            self._times = self.place.timeline.times(  # type: ignore[union-attr]
+                self._events,  # type: ignore[arg-type]
+                self._end_event,
+                overlapped=overlapped,
+            )
+        except Exception as error:  # a device that is lost must not cost the span
+            guard.caught("device events", error)
+            self._end_event = None
+            return True
+        return self._times is not None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ended with an event on its device."""
+        return self._end_event is not None
 
     @property
     def settled(self) -> bool:
@@ -213,18 +256,13 @@ class Window:
     ) -> Inference:
         """The finished inference, with each of its steps for `details`. Runs on the finisher's thread."""
         entrance = self._entrance
+        tally: Tally = self.__dict__.setdefault("_tally", SEALED)
         device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:
                 idle_s = host_idle_s(entrance, self._began_ns)
-        elif device_done and self._events is not None and self._end_event is not None:
-            overlapped = entrance is None or entrance[0] > 0
-            try:
-                device_s, queue_s, idle_s = self.place.timeline.times(  # type: ignore[union-attr]
-                    self._events, self._end_event, overlapped=overlapped
-                )
-            except Exception as error:  # a device that is lost must not cost the span
-                guard.caught("device events", error)
+        elif device_done and self._times is not None:
+            device_s, queue_s, idle_s = self._times
             if entrance is None:  # inside another inference there is no gap to speak of
                 idle_s = None
             if self.place.meter is not None:
@@ -237,6 +275,7 @@ class Window:
                 loop = self._loop(duration_s, device_s, queue_s, details=details)
             except Exception as error:
                 guard.caught("steps", error)
+        syncs, transfers = tally.describe(device_s)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
@@ -244,11 +283,20 @@ class Window:
             device=self.place.device,
             model=self._model.facts() if isinstance(self._model, Entry) else Model(self._model),
             input=inputs.describe(self.seen),
-            timing=Timing(self._cpu_s, device_s, queue_s, idle_s, self._concurrency),
+            timing=Timing(
+                self._cpu_s,
+                device_s,
+                queue_s,
+                idle_s,
+                self._concurrency,
+                *garbage.between(self._garbage, self._garbage_end),
+            ),
             memory=self._memory(rss_bytes),
             steps=steps,
             usage=usage,
             loop=loop,
+            syncs=syncs,
+            transfers=transfers,
             error_type=self._error_type,
         )
 

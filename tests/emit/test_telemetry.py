@@ -22,10 +22,19 @@ RECORD = Inference(
     device=Device("cuda", 0, "GPU-1"),
     model=Model("BertModel", 10),
     input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.4, 0.01, 0.2, 1),
+    timing=Timing(0.1, 0.4, 0.01, 0.2, 1, 0.001, 2),
     memory=Memory(peak_bytes=100),
 )
 LABELS = RECORD.start_attributes()
+
+
+class Finisher:
+    def __init__(self):
+        self.dropped = {}
+        self.waiting = 5
+
+    def longest_slice_s(self):
+        return 0.0004
 
 
 class Pipeline:
@@ -36,9 +45,10 @@ class Pipeline:
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.meter_provider = MeterProvider([self.reader])
         self.telemetry = Telemetry("1.2.3", self.tracer_provider, self.meter_provider)
-        self.dropped = {}
+        self.finisher = Finisher()
+        self.dropped = self.finisher.dropped
         self.telemetry.observe(
-            lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.dropped, list, hardware=True
+            lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.finisher, list, hardware=True
         )
 
     def emit(self, record=RECORD):
@@ -141,6 +151,8 @@ def test_the_metrics(pipeline):
                 (40, device | {"pytorch.memory.state": "reserved"}),
             ],
         ),
+        "warpspan.queue.size": ("{inference}", [(5, {})]),
+        "warpspan.finisher.slice.max": ("s", [(0.0004, {})]),
     }
 
 

@@ -20,7 +20,7 @@ VARIABLE = "OTEL_PYTHON_WARPSPAN_FILE"
 
 APPENDER = """
 import sys
-from warpspan.export.file import LineAppender
+from warpspan.export.appender import LineAppender
 file = LineAppender(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -39,7 +39,7 @@ provider = TracerProvider(shutdown_on_exit=False)
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 tracer = provider.get_tracer("test")
 # As when another thread is in the middle of an export.
-with exporter._exporter._lock:
+with exporter._handover._channel._lock:
     child = os.fork()
 if child == 0:
     tracer.start_span("child").end()
@@ -87,10 +87,9 @@ def test_metrics_are_the_official_exporters(file, tmp_path):
     reader = InMemoryMetricReader()
     MeterProvider([reader]).get_meter("test").create_counter("one").add(3)
     data = reader.get_metrics_data()
-    WarpspanFileMetricExporter().export(data)
-    exporter = FileMetricExporter(official)
-    exporter.export(data)
-    exporter.shutdown()
+    for exporter in (WarpspanFileMetricExporter(), FileMetricExporter(official)):
+        exporter.export(data)
+        exporter.shutdown()
     assert official.read_text() == file.read_text()
 
 

@@ -25,7 +25,7 @@ FULL = Inference(
     device=Device("cuda", 1, "GPU-1"),
     model=Model("BertModel", 10, 40, "float32", "int8", compiled=True, device_count=2),
     input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.2, 0.01, 0.02, 3),
+    timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
     memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 8),
     steps=Steps(2, 0.01, 0.02),
     error_type="ValueError",

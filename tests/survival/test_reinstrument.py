@@ -141,7 +141,10 @@ def test_metrics_count_once_after_instrumenting_again(uninstrumented, caplog):
 
 
 def test_a_call_in_flight_is_recorded_whole(uninstrumented, expected, ends):
-    """A call that ends after uninstrumenting still ends its span, with all that it knows."""
+    """A call that ends after uninstrumenting still ends its span, with all that it knows.
+
+    Garbage collections are not counted any more, so their number is not known.
+    """
     model = Waits().eval()
     uninstrumented.instrument()
     with in_flight(model):
@@ -150,7 +153,10 @@ def test_a_call_in_flight_is_recorded_whole(uninstrumented, expected, ends):
         assert [] == uninstrumented.spans()
         nn.Linear(4, 4).eval()(X)
     ends.wait(1)
-    assert [expected(model, (2, 4), first=True)] == uninstrumented.inferences()
+    whole = expected(
+        model, (2, 4), first=True, pytorch_host_gc_time=None, pytorch_host_gc_count=None
+    )
+    assert [whole] == uninstrumented.inferences()
 
 
 def test_a_call_in_flight_over_uninstrument_and_instrument(uninstrumented, ends):
@@ -256,5 +262,13 @@ def test_a_named_inference_across_uninstrument(uninstrumented, expected, ends, o
         model(X)
     if opened == "before":
         ends.wait(1)
-    rerank = expected(model, (2, 4), operation="rerank", first=True, steps=1)
+    rerank = expected(
+        model,
+        (2, 4),
+        operation="rerank",
+        first=True,
+        steps=1,
+        pytorch_host_gc_time=None,
+        pytorch_host_gc_count=None,
+    )
     assert ([rerank] if opened == "before" else []) == uninstrumented.inferences()

@@ -42,7 +42,10 @@ def test_whole_records_of_a_scripted_device(device, telemetry):
     model(x)
     records = [
         record._replace(
-            timing=record.timing._replace(cpu_time_s=None), trace_id="", span_id="", process=""
+            timing=record.timing._replace(cpu_time_s=None, gc_time_s=None, gc_count=None),
+            trace_id="",
+            span_id="",
+            process="",
         )
         for record in telemetry.records()
     ]

@@ -172,6 +172,26 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _bench(name: str, arguments: list[str]) -> NoReturn:
+    try:
+        module = importlib.import_module(f"warpspan.bench.{name}")
+    except ModuleNotFoundError as missing:
+        fail(f"the benchmark needs {missing.name}, which is not installed", 2)
+    raise typer.Exit(module.main(arguments))
+
+
+@bench_app.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],
+    }
+)
+def stalls(context: typer.Context) -> None:
+    """Measure how long telemetry can hold an inference up (`--help` for its options)."""
+    _bench("stalls", context.args)
+
+
 @bench_app.command(
     context_settings={
         "ignore_unknown_options": True,
@@ -181,8 +201,4 @@ def doctor(
 )
 def overhead(context: typer.Context) -> None:
     """Measure the time that an instrumented inference adds (`--help` for its options)."""
-    try:
-        module = importlib.import_module("warpspan.bench.overhead")
-    except ModuleNotFoundError as missing:
-        fail(f"the benchmark needs {missing.name}, which is not installed", 2)
-    raise typer.Exit(module.main(context.args))
+    _bench("overhead", context.args)

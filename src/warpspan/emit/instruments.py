@@ -14,7 +14,7 @@ S = TypeVar("S")
 
 #: Sums by the attributes of their point.
 Totals: TypeAlias = dict[tuple[tuple[str, Any], ...], float]
-_totals: WeakKeyDictionary[Meter, Totals] = WeakKeyDictionary()
+_totals: WeakKeyDictionary[Meter, dict[str, Totals]] = WeakKeyDictionary()
 
 
 class Active(Generic[S]):
@@ -71,18 +71,18 @@ def counter(meter: Meter, metric: Metric) -> Counter:
     return meter.create_counter(metric.name, metric.unit, metric.description)
 
 
-def totals(meter: Meter) -> Totals:
-    """The sums of an observable counter, which go on in the next instrumentation of its meter.
+def totals(meter: Meter, name: str) -> Totals:
+    """The sums of the observable counter of that name, which go on in the next instrumentation of its meter.
 
     They are for counts of every inference: adding to one costs the finisher a twentieth of a
     counter's own `add`.
     """
-    kept: Totals = {}
+    kept: dict[str, Totals] = {}
     for other, sums in list(_totals.items()):
         if _sdk(other) is _sdk(meter):
             kept = sums
     _totals[meter] = kept
-    return kept
+    return kept.setdefault(name, {})
 
 
 def _sdk(meter: Meter) -> Meter:

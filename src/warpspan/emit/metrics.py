@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, Observation
@@ -13,30 +13,45 @@ from warpspan.emit.instruments import Active, counter, histogram, observe, total
 from warpspan.records import DeviceState, Inference, device_attributes
 
 
+class Finisher(Protocol):
+    """What makes records of inferences that ended."""
+
+    @property
+    def waiting(self) -> int:
+        """Inferences that wait for it."""
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Inferences that were not recorded, or not whole, by reason."""
+
+    def longest_slice_s(self) -> float | None:
+        """Its longest turn since this was asked before; None where it had none."""
+
+
 class Metrics:
     """Creates the instruments and records into them.
 
     Args:
         meter: where they are created.
         devices: the devices of this process, asked when metrics are collected.
-        dropped: inferences that were not recorded, or not whole, by reason.
+        finisher: what waits for it, what was lost there, and how long its turns are.
     """
 
     def __init__(
         self,
         meter: Meter,
         devices: Callable[[], Iterable[DeviceState]],
-        dropped: Mapping[str, int],
+        finisher: Finisher,
     ) -> None:
         _active.set(self, meter)
         self._devices = devices
-        self._dropped = dropped
+        self._finisher = finisher
         self._duration = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DURATION)
         self._device = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_DURATION)
         self._queue = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
         self._batch = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
         self._peak = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
-        self._idle = totals(meter)
+        self._idle = totals(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME.name)
         self._oom = counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
         for metric, create, ask in (
             (
@@ -63,6 +78,16 @@ class Metrics:
                 signals.METRIC_WARPSPAN_FAULTS,
                 meter.create_observable_counter,
                 Metrics._observe_faults,
+            ),
+            (
+                signals.METRIC_WARPSPAN_QUEUE_SIZE,
+                meter.create_observable_up_down_counter,
+                Metrics._observe_queue,
+            ),
+            (
+                signals.METRIC_WARPSPAN_FINISHER_SLICE_MAX,
+                meter.create_observable_gauge,
+                Metrics._observe_slice,
             ),
         ):
             observe(create, metric, _active.asking(meter, ask))
@@ -118,8 +143,16 @@ class Metrics:
             yield Observation(idle_s, dict(attributes))
 
     def _observe_dropped(self) -> Iterable[Observation]:
-        for reason, count in list(self._dropped.items()):
+        for reason, count in list(self._finisher.dropped.items()):
             yield Observation(count, {signals.WARPSPAN_DROP_REASON: reason})
+
+    def _observe_queue(self) -> Iterable[Observation]:
+        yield Observation(self._finisher.waiting)
+
+    def _observe_slice(self) -> Iterable[Observation]:
+        longest_s = self._finisher.longest_slice_s()
+        if longest_s is not None:
+            yield Observation(longest_s)
 
     def _observe_faults(self) -> Iterable[Observation]:
         for origin, count in list(guard.faults.items()):

@@ -67,6 +67,14 @@ class Spans:
         if otel_context.get_current() is inner:
             otel_context.detach(token)
 
+    def request(self, opened: OpenSpan | None) -> int:
+        """The trace that was current when a span started, or now for None; 0 for none."""
+        # What puts the former context back holds it.
+        outer = None if opened is None else getattr(opened[2], "old_value", None)
+        if opened is not None and not isinstance(outer, otel_context.Context):
+            return 0
+        return trace.get_current_span(outer).get_span_context().trace_id
+
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Set what is known by now and end the span at its true end."""
         span, _, _, _, recording = opened

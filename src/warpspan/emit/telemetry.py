@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -13,8 +13,9 @@ from opentelemetry import metrics, trace
 from warpspan import guard
 from warpspan.emit.device_metrics import DeviceMetrics
 from warpspan.emit.loop_metrics import LoopMetrics
-from warpspan.emit.metrics import Metrics
+from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
+from warpspan.emit.transfer_metrics import TransferMetrics
 from warpspan.records import DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
@@ -37,25 +38,28 @@ class Telemetry:
         self._metrics: Metrics | None = None
         self._device_metrics: DeviceMetrics | None = None
         self._loop_metrics = LoopMetrics(self._meter)
+        self._transfer_metrics: TransferMetrics | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
+        self.request = self._spans.request
 
     def observe(
         self,
         devices: Callable[[], Iterable[DeviceState]],
-        dropped: Mapping[str, int],
+        finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
         *,
         hardware: bool,
     ) -> None:
         """Create the metrics, those that are asked for included."""
-        self._metrics = Metrics(self._meter, devices, dropped)
+        self._metrics = Metrics(self._meter, devices, finisher)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
+        self._transfer_metrics = TransferMetrics(self._meter)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        for metrics_ in (self._metrics, self._device_metrics):
+        for metrics_ in (self._metrics, self._device_metrics, self._transfer_metrics):
             if metrics_ is not None:
                 metrics_.close()
 
@@ -68,6 +72,9 @@ class Telemetry:
                 self._device_metrics.record(record, record.usage, opened[1])
             if record.loop is not None:
                 self._loop_metrics.record(record, record.loop, opened[1])
+            waited = record.syncs is not None or record.transfers is not None
+            if waited and self._transfer_metrics is not None:
+                self._transfer_metrics.record(record)
         except Exception as error:
             guard.caught("metrics", error)
         self._spans.finish(opened, record)

@@ -10,9 +10,10 @@ import torch
 from warpspan.hooks import loops
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
+from warpspan.loops import Loop, open_loop
 from warpspan.probes.model import unwrap
 from warpspan.step_figures import DENOISE, STEP, TEXT_ENCODER, VAE, Sections
-from warpspan.tracker import Loop, Tracker
+from warpspan.tracker import Tracker
 
 # How the attributes begin under which pipelines keep their components. The denoisers first: the
 # model of the inference is the first component in this order.
@@ -45,7 +46,7 @@ class _Diffusion:
         self.loop: Loop | None = None
         model = _model(pipeline, self._parts)
         if model is not None:
-            self.loop = tracker.open_loop("diffusion", model, self._phase, self._opened)
+            self.loop = open_loop(tracker, "diffusion", model, self._phase, self._opened)
 
     def _opened(self, sections: Sections) -> None:
         if sections.pipeline is None:

@@ -18,7 +18,8 @@ import torch
 from warpspan import guard
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
-from warpspan.tracker import Loop, Tracker
+from warpspan.loops import Loop, open_part
+from warpspan.tracker import Tracker
 
 _is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 _MARK = "_warpspan_wraps"
@@ -101,7 +102,7 @@ def part(switch: Switch, name: str) -> Wrap:
             if _is_dynamo_compiling():
                 return call(self, *args, **kwargs)
             tracker = switch.tracker
-            tally = None if tracker is None else tracker.open_part(name)
+            tally = None if tracker is None else open_part(name)
             if tally is None:
                 return call(self, *args, **kwargs)
             began_ns = perf_counter_ns()

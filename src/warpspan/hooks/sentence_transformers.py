@@ -11,8 +11,9 @@ from warpspan.hooks import loops
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.transformers import hub_name
+from warpspan.loops import Loop, open_loop
 from warpspan.step_figures import STEP, Sections
-from warpspan.tracker import Loop, Tracker
+from warpspan.tracker import Tracker
 
 _ENCODERS = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder")
 
@@ -37,7 +38,9 @@ class _Call:
         del args, kwargs
         self._model = model
         self._sections: Sections | None = None
-        self.loop: Loop | None = tracker.open_loop(self.operation, model, self._phase, self._opened)
+        self.loop: Loop | None = open_loop(
+            tracker, self.operation, model, self._phase, self._opened
+        )
 
     def _opened(self, sections: Sections) -> None:
         self._sections = sections

@@ -18,11 +18,12 @@ import torch
 from warpspan.hooks import loops
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
+from warpspan.loops import Loop, open_loop
 from warpspan.probes.model import unwrap
 from warpspan.scopes import current
 from warpspan.step_figures import ASSISTANT, DECODE, ENCODER, PREFILL, STEP, Sections
 from warpspan.steps import Section
-from warpspan.tracker import Loop, Tracker
+from warpspan.tracker import Tracker
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -120,7 +121,7 @@ class Generation:
         self._seen: torch.Size | None = None
         #: The tokens are told by a call of `generate` inside, as Whisper's own makes.
         self._told = False
-        self.loop: Loop | None = tracker.open_loop("generate", model, self.phase, self._opened)
+        self.loop: Loop | None = open_loop(tracker, "generate", model, self.phase, self._opened)
 
     def _opened(self, sections: Sections) -> None:
         if sections.first_chunks is None:
@@ -192,7 +193,7 @@ class Batching:
     ) -> None:
         self._inputs = _argument(args, kwargs, 0, "inputs")
         self._model = unwrap(model)
-        self.loop: Loop | None = tracker.open_loop("generate", model, _plain, self._opened)
+        self.loop: Loop | None = open_loop(tracker, "generate", model, _plain, self._opened)
 
     def _opened(self, sections: Sections) -> None:
         sections.operation = "text_completion"
@@ -221,7 +222,7 @@ class Pipeline:
         # What is streamed is worked on when it is asked for, a batch at a time.
         streamed = isinstance(inputs, (types.GeneratorType, torch.utils.data.Dataset))
         if isinstance(model, torch.nn.Module) and not streamed:
-            self.loop = tracker.open_loop("pipeline", model, _plain, self._opened)
+            self.loop = open_loop(tracker, "pipeline", model, _plain, self._opened)
 
     def _opened(self, sections: Sections) -> None:
         if sections.pipeline is None:

@@ -32,6 +32,7 @@ class Entry:
     """
 
     __slots__ = (
+        "__weakref__",
         "_anchor",
         "_dtype",
         "_facts",

@@ -15,8 +15,10 @@ from warpspan.records.inference import (
 )
 from warpspan.records.loops import Denoising, GenAi, Generation, Loop, Phases, StepTime
 from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.waiting import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 
 __all__ = [
+    "SYNC_KINDS",
     "AttributeValue",
     "Denoising",
     "Device",
@@ -32,9 +34,14 @@ __all__ = [
     "Model",
     "Phases",
     "Quantities",
+    "Site",
     "StepTime",
     "Steps",
+    "SyncKind",
+    "Syncs",
     "Timing",
+    "Transfer",
+    "Transfers",
     "Usage",
     "device_attributes",
     "start_attributes",

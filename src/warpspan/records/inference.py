@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from warpspan import signals
 from warpspan.records.loops import Loop, loop_attributes, read_loop
 from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.waiting import Syncs, Transfers
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
 
@@ -32,6 +33,8 @@ _TIMING = (
     signals.PYTORCH_DEVICE_QUEUE_TIME,
     signals.PYTORCH_DEVICE_IDLE_TIME,
     signals.PYTORCH_INFERENCE_CONCURRENCY,
+    signals.PYTORCH_HOST_GC_TIME,
+    signals.PYTORCH_HOST_GC_COUNT,
 )
 _MEMORY = (
     signals.PYTORCH_MEMORY_ALLOCATED_START,
@@ -96,6 +99,8 @@ class Inference(NamedTuple):
     steps: Steps | None = None
     usage: Usage | None = None
     loop: Loop | None = None
+    syncs: Syncs | None = None
+    transfers: Transfers | None = None
     error_type: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -136,6 +141,11 @@ class Inference(NamedTuple):
             attributes |= {name: value for name, value in had if value is not None}
         if self.loop is not None:
             attributes |= loop_attributes(self.loop)
+        for group in (self.syncs, self.transfers):
+            if group is not None:
+                attributes |= {
+                    name: value for name, value in group.attributes() if value is not None
+                }
         return attributes
 
     def to_json(self) -> dict[str, Any]:
@@ -203,6 +213,8 @@ class Inference(NamedTuple):
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
             loop=read_loop(attributes),
+            syncs=Syncs.from_attributes(attributes),
+            transfers=Transfers.from_attributes(attributes),
             error_type=get(signals.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,

@@ -41,6 +41,8 @@ class Timing(NamedTuple):
     queue_time_s: float | None = None
     idle_time_s: float | None = None
     concurrency: int | None = None
+    gc_time_s: float | None = None
+    gc_count: int | None = None
 
 
 class Memory(NamedTuple):

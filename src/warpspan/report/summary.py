@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from warpspan.records import Inference
 from warpspan.report.loops import LoopFigures, LoopTotals
 from warpspan.report.quantiles import Quantiles, quantiles, rank
+from warpspan.report.waiting import Waiting, WaitingSum
 
 
 class Spread(NamedTuple):
@@ -43,6 +44,7 @@ class Row(NamedTuple):
         sequence_length: of the inputs that have one.
         idle_share: see `_idle_share`.
         loops: what loops of generation or diffusion say, or None.
+        waiting: waits for the device and copies, None where there were none.
     """
 
     operation: str
@@ -61,6 +63,7 @@ class Row(NamedTuple):
     sequence_length: Spread | None
     idle_share: float | None
     loops: LoopFigures | None = None
+    waiting: Waiting | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as `warpspan report --json` prints it; its keys are stable."""
@@ -91,6 +94,7 @@ class Row(NamedTuple):
             "sequence_length_max": sequence[1],
             "idle_share": self.idle_share,
             "loops": None if self.loops is None else self.loops.to_json(),
+            **(self.waiting.to_json() if self.waiting is not None else {}),
         }
 
 
@@ -168,6 +172,7 @@ class _Group:
         self.idle_s: float | None = None
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
         self.loops: LoopTotals | None = None
+        self.waiting = WaitingSum()
 
     def add(self, inference: Inference) -> None:
         device, timing, memory = inference.device, inference.timing, inference.memory
@@ -193,6 +198,7 @@ class _Group:
         if inference.loop is not None:
             self.loops = self.loops or LoopTotals()
             self.loops.add(inference.loop)
+        self.waiting.add(inference)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
 
@@ -218,6 +224,7 @@ class _Group:
             sequence_length=_spread(self.sequence_lengths),
             idle_share=_idle_share(self.idle_s, self.busy.values()),
             loops=None if self.loops is None else self.loops.figures(elapsed_s),
+            waiting=self.waiting.total(),
         )
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from warpspan.report.loops import LoopFigures
 from warpspan.report.quantiles import Quantiles
 from warpspan.report.summary import Row, Spread, Summary
+from warpspan.report.waiting import Waiting
 
 ABSENT = "\N{EN DASH}"
 _UNBOUNDED = 10_000
@@ -54,6 +55,12 @@ _SIZES = (
     _Column("batch\np50/max", lambda row: _maybe(row.batch_size, _spread)),
     _Column("sequence\np50/max", lambda row: _maybe(row.sequence_length, _spread)),
 )
+_WAITING = (
+    _Column("waits\nper call", lambda row: _maybe(row.waiting, _waits)),
+    _Column("\nwaited", lambda row: _maybe(row.waiting, _waited)),
+    _Column("H2D\nper call", lambda row: _maybe(row.waiting, lambda sums: _copied(sums, "h2d"))),
+    _Column("D2H\nper call", lambda row: _maybe(row.waiting, lambda sums: _copied(sums, "d2h"))),
+)
 
 
 _GENERATION = (
@@ -78,7 +85,10 @@ def render(summary: Summary, console: Console) -> RenderableType:
     """
     counts = (_COUNT, _FAILED) if summary.error_count else (_COUNT,)
     parts: list[RenderableType] = [_headline(summary)]
-    groups = (counts, _HOST, (_IDLE,), _DEVICE, _SIZES, *_present(summary.rows))
+    groups: list[tuple[_Column, ...]] = [counts, _HOST, (_IDLE,), _DEVICE, _SIZES]
+    if any(row.waiting is not None for row in summary.rows):
+        groups.append(_WAITING)
+    groups += _present(summary.rows)
     for columns in _fitting(groups, summary.rows, console):
         parts += [Text(), _table(summary.rows, columns)]
     return Group(*parts, Text(), *_footnotes(summary.rows))
@@ -201,10 +211,40 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
     for row in rows:
         for name, count in row.errors.items():
             errors[name] += count
+    for row in rows:
+        notes += _waiting_note(row)
     if errors:
         listed = ", ".join(f"{_printable(name)} {count:,}" for name, count in errors.items())
         notes.append(f"Failed: {listed}.")
     return [Text(note, "dim") for note in notes]
+
+
+def _waiting_note(row: Row) -> list[str]:
+    """How often a row's inferences wait and for what, and where most of it is."""
+    sums = row.waiting
+    if sums is None or not sums.sync_count:
+        return []
+    kinds = ", ".join(
+        f"{kind} {_rate(count / sums.inference_count)}" for kind, count in sums.sync_kinds.items()
+    )
+    name = f"{row.operation} {row.model or ''}".rstrip()
+    note = f"{name} waits per call: {kinds}."
+    if sums.sync_site is not None:
+        note += f" Most of it in {sums.sync_site}."
+    return [_printable(note)]
+
+
+def _waits(sums: Waiting) -> str:
+    return _rate(sums.sync_count / sums.inference_count) if sums.sync_count else "0"
+
+
+def _waited(sums: Waiting) -> str:
+    return seconds(sums.sync_time_s / sums.inference_count)
+
+
+def _copied(sums: Waiting, way: str) -> str:
+    nbytes: int = getattr(sums, way).nbytes
+    return size(round(nbytes / sums.inference_count))
 
 
 def _device(row: Row) -> str:

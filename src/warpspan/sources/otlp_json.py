@@ -223,6 +223,8 @@ def _is_sound(inference: Inference) -> bool:
         *(loop.phases[2:] if loop is not None else ()),
         *(loop.generation or () if loop is not None else ()),
         *(loop.denoising or () if loop is not None else ()),
+        *(inference.syncs.numbers() if inference.syncs is not None else ()),
+        *(inference.transfers.numbers() if inference.transfers is not None else ()),
     )
     return all(text is None or isinstance(text, str) for text in texts) and all(
         number is None or (type(number) in (int, float) and math.isfinite(number) and number >= 0)

@@ -179,6 +179,10 @@ class ScriptedGraph:
         Raises:
             RuntimeError: there is none, or a forbidden call broke it.
         """
+        self.capture_end_pre()
+
+    def capture_end_pre(self) -> None:
+        """End the capture, as newer versions of torch do before they make the graph executable."""
         capture = self._capture
         if capture is None or not capture.open:
             raise refused("illegal state")
@@ -247,10 +251,14 @@ def stream_patches(machine: Machine) -> list[Patch]:
         return machine.lane(machine.device).capture is not None
 
     def lazy_init() -> None:
-        cuda._initialized = True
+        if not cuda._initialized:
+            cuda._initialized = True
+            for call, _ in cuda._queued_calls:
+                call()
 
     patches: list[Patch] = [
         (cuda, "_initialized", False),
+        (cuda, "_queued_calls", []),  # those from before are for a real device
         (cuda, "_cached_device_count", machine.count),
         (cuda, "_exchange_device", exchange_device),
         (cuda, "_maybe_exchange_device", maybe_exchange_device),

@@ -1,0 +1,82 @@
+"""The file of the exporter `warpspan_file`, to which any number of processes may append."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, cast
+
+from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_FILE
+
+_logger = logging.getLogger("warpspan")
+
+
+class LineAppender(io.TextIOBase):
+    """Appends each text it is given by one write.
+
+    The system keeps a write to a file opened with O_APPEND whole among all processes. A buffered
+    file would break a line longer than its buffer (8 KiB; a batch of spans has hundreds) in two.
+    """
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        self._descriptor = os.open(path, flags, 0o666)
+
+    def write(self, text: str, /) -> int:
+        """Append a text. Only a full disk or the like makes it more than one write."""
+        rest = memoryview(text.encode())
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+        return len(text)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
+
+
+def path(environ: Mapping[str, str]) -> str:
+    """The path of the file.
+
+    Raises:
+        ValueError: the environment names none.
+    """
+    chosen = environ.get(OTEL_PYTHON_WARPSPAN_FILE)
+    if not chosen:
+        raise ValueError(
+            f"the exporter warpspan_file needs a file: set {OTEL_PYTHON_WARPSPAN_FILE}, "
+            "or start the program with `warpspan run`"
+        )
+    return chosen
+
+
+def is_writable(environ: Mapping[str, str]) -> bool:
+    """Whether the file can be written, which makes it; else a warning has said why not."""
+    with appender(environ) as stream:
+        return isinstance(stream, LineAppender)
+
+
+def appender(environ: Mapping[str, str]) -> IO[str]:
+    """The file, or the null device where it can't be written."""
+    chosen = path(environ)
+    try:
+        return cast("IO[str]", LineAppender(chosen))
+    except OSError as error:
+        _warn(chosen, str(error.strerror))
+        return Path(os.devnull).open("a", encoding="utf-8")
+
+
+@functools.cache  # once, not for spans and for metrics
+def _warn(chosen: str, reason: str) -> None:
+    _logger.warning(
+        "%s=%r can't be written (%s): give the path of a file in an existing folder. "
+        "Nothing is recorded.",
+        OTEL_PYTHON_WARPSPAN_FILE,
+        chosen,
+        reason,
+    )

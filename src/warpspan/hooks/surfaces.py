@@ -1,0 +1,113 @@
+"""Methods of `torch.Tensor`, replaced so that only a tensor that matters meets the replacement.
+
+What stands in the class is a descriptor. Asked by the class it gives the original: torch's own
+tables of functions, `__torch_function__` overrides, pickles and signatures see nothing of ours.
+Asked by a tensor in host memory it gives the original bound to it, so that no frame of ours is
+called. Only a tensor on CUDA gets the replacement.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import MethodType
+from typing import Any
+
+import torch
+
+from warpspan import guard
+from warpspan.hooks.module_call import Switch
+from warpspan.hooks.patches import Patches
+from warpspan.probes.transfers import Tally
+
+has_torch_function = torch._C._has_torch_function_unary
+_disabled = torch._C._disabled_torch_function_impl
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_NoTorchFunction = torch._C.DisableTorchFunction
+
+#: Inside a call that is counted as a whole.
+inside: ContextVar[bool] = ContextVar("warpspan_inside", default=False)
+
+
+def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_host: bool) -> None:
+    """Replace a method of tensors.
+
+    Args:
+        patches: where it is noted.
+        name: of the method.
+        replacement: made from `original(name)`.
+        on_host: tensors in host memory matter, too.
+    """
+    bind = original(name).__get__
+
+    # The tests of a tensor stand here rather than in a function: each costs what one call does.
+    if on_host:
+
+        def get(_: Any, tensor: Any, owner: Any = None) -> Any:
+            if tensor is None or (has_torch_function(tensor) and _overrides(tensor)):
+                return bind(tensor, owner)
+            return MethodType(replacement, tensor)
+
+    else:
+
+        def get(_: Any, tensor: Any, owner: Any = None) -> Any:
+            if tensor is None:
+                return bind(None, owner)
+            if has_torch_function(tensor):
+                if _overrides(tensor) or not _is_cuda(tensor):
+                    return bind(tensor, owner)
+            elif not tensor.is_cuda:
+                return bind(tensor, owner)
+            return MethodType(replacement, tensor)
+
+    surface = type("Surface", (), {"__slots__": (), "__get__": get})
+    patches.apply(torch.Tensor, name, surface())
+
+
+def original(name: str) -> Any:
+    """The method of tensors as it is now."""
+    return getattr(torch.Tensor, name)
+
+
+def in_order(switch: Switch) -> bool:
+    """Whether what runs now is the program itself, whose waits and copies are real."""
+    return (
+        switch.tracker is not None
+        # Fake tensors, tracers and counters of operations.
+        and not _dispatch_modes()
+        and not inside.get()
+    )
+
+
+def started(switch: Switch) -> Tally | None:
+    """Of the inference that a wait which begins now belongs to. Its `leave` must follow."""
+    try:
+        if not in_order(switch):
+            return None
+        return switch.tracker.around.waited_for()  # type: ignore[union-attr]
+    except Exception as error:
+        guard.caught("synchronization", error)
+        return None
+
+
+def plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have it look at tensors unseen by modes of the user's."""
+
+    @functools.wraps(function)
+    def look(*args: Any) -> Any:
+        with _NoTorchFunction():
+            return function(*args)
+
+    return look
+
+
+def _overrides(tensor: torch.Tensor) -> bool:
+    """Whether its class handles functions of torch itself, or else a mode of the user's does."""
+    kind = type(tensor)
+    return kind is not torch.Tensor and kind.__torch_function__ is not _disabled
+
+
+def _is_cuda(tensor: torch.Tensor) -> bool:
+    with _NoTorchFunction():
+        return tensor.is_cuda

@@ -1,0 +1,283 @@
+"""What an inference waited for and copied: raw counts on the caller's thread, read by the finisher."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
+
+import torch
+
+from warpspan.probes.clock import Lease
+from warpspan.records import Site, SyncKind, Syncs, Transfer, Transfers
+
+#: A copy's time is measured from this size on: below, two events cost about what the copy does.
+TIMED_BYTES = 256 << 10
+#: Copies of one inference that are timed, so that what is kept of it is bounded.
+_TIMED_MAX = 256
+# Walking the stack costs about 2 µs: nothing beside a stall of this length.
+_LONG_STALL_NS = 500_000
+# From so many short waits of one kind on, the place of one of them is looked up, once.
+REPEATED = 8
+# How long the record waits for a call that started before the device was done.
+_HOLD_NS = 1_000_000_000
+
+_POOL_SIZE = 512
+_pools: dict[int, deque[Any]] = {}
+
+# Counted calls that run now, in all threads; a list's ends are safe to change without a lock.
+_running: list[None] = []
+
+
+def is_waiting() -> bool:
+    """Whether a caller is in a call that waits for a device, or copies."""
+    return bool(_running)
+
+
+#: The start and end events of a copy.
+Pair: TypeAlias = tuple[Lease, Lease]
+#: Puts a question to the driver, which gives nothing while it can't be asked.
+Ask: TypeAlias = Callable[[Callable[[], Any]], Any]
+
+
+def lease_event(ordinal: int) -> Lease:
+    """An event that was just recorded on the current stream of a CUDA device.
+
+    Not to be called in a graph capture.
+    """
+    pool = _pools.get(ordinal)
+    if pool is None:
+        pool = _pools.setdefault(ordinal, deque(maxlen=_POOL_SIZE))
+    try:
+        event = pool.pop()
+    except IndexError:
+        event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(ordinal))
+    return Lease(event, pool)
+
+
+def forget_events() -> None:
+    """Drop the pools: in a forked child their events are the parent's, as are the calls that run."""
+    _pools.clear()
+    _running.clear()
+
+
+# Folders of torch and of warpspan, as they stand before the names of their files.
+_OURS = tuple(
+    f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parent.parent)
+)
+
+
+def call_site(frame: FrameType | None) -> Site | None:
+    """Where a call comes from: the innermost frame that is neither torch's nor ours."""
+    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    code = frame.f_code
+    name = getattr(code, "co_qualname", code.co_name)  # Python >= 3.11 has it
+    module = frame.f_globals.get("__name__")
+    return Site(code.co_filename, frame.f_lineno, f"{module}.{name}" if module else name)
+
+
+class Tally:
+    """The waits and copies of one inference.
+
+    Locked, since its work may be spread over threads and its finisher is another one. `enter` and
+    `leave` enclose each call that is counted, so that it is not finished meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sealed = False
+        self._running = 0
+        self._held_until_ns: int | None = None
+        self._kinds: dict[str, list[int]] = {}
+        self._sites: dict[str, Site | None] = {}
+        self._longest: tuple[int, str, Site | None] = (-1, "", None)
+        self._copies: dict[str, _Copies] = {}
+        self._pinned = [0, 0, 0]
+
+    def enter(self) -> bool:
+        """Whether a call that begins now is still counted; then `leave` must follow."""
+        with self._lock:
+            if self._sealed:
+                return False
+            self._running += 1
+        _running.append(None)
+        return True
+
+    def leave(self) -> None:
+        """The call ended."""
+        if _running:  # not in a child that was forked meanwhile
+            _running.pop()
+        with self._lock:
+            self._running -= 1
+
+    def wants_site(self, kind: str, stalled_ns: int) -> bool:
+        """Whether the place of this wait is worth walking the stack for."""
+        if stalled_ns >= _LONG_STALL_NS and stalled_ns > self._longest[0]:
+            return True
+        counted = self._kinds.get(kind)
+        return counted is not None and counted[0] == REPEATED - 1
+
+    def wait(self, kind: str, stalled_ns: int, site: Site | None = None) -> None:
+        """Count a call that made the host wait."""
+        with self._lock:
+            counted = self._kinds.setdefault(kind, [0, 0])
+            counted[0] += 1
+            counted[1] += stalled_ns
+            if counted[0] == REPEATED:
+                self._sites[kind] = site
+            if stalled_ns > self._longest[0]:
+                self._longest = (stalled_ns, kind, site if stalled_ns >= _LONG_STALL_NS else None)
+
+    def copy(
+        self,
+        direction: str,
+        nbytes: int,
+        *,
+        pageable: bool = False,
+        weights: bool = False,
+        events: Pair | None = None,
+    ) -> None:
+        """Count a copy over the bus.
+
+        Args:
+            direction: `h2d`, `d2h` or `d2d`.
+            nbytes: what crossed it.
+            pageable: the host's side is not pinned.
+            weights: it moves a model's parameters.
+            events: around it, where it is timed.
+        """
+        with self._lock:
+            self._copies.setdefault(direction, _Copies()).add(nbytes, pageable, weights, events)
+
+    def pin(self, nbytes: int, spent_ns: int) -> None:
+        """Count a copy into pinned memory that was made for it."""
+        with self._lock:
+            for index, amount in enumerate((1, nbytes, spent_ns)):
+                self._pinned[index] += amount
+
+    def settled(self, ask: Ask) -> bool:
+        """Whether no counted call still runs and no copy is under way. Asks, never waits.
+
+        A call that runs on for long is waited for no longer.
+
+        Args:
+            ask: puts a question to the driver, which gives nothing while that can't be asked.
+        """
+        if self._running:
+            now = time.monotonic_ns()
+            if self._held_until_ns is None:
+                self._held_until_ns = now + _HOLD_NS
+            return now >= self._held_until_ns
+        return all(copies.settled(ask) for copies in list(self._copies.values()))
+
+    def describe(self, device_time_s: float | None) -> tuple[Syncs | None, Transfers | None]:
+        """What it was, once and for all: nothing is counted any more."""
+        with self._lock:
+            self._sealed = True
+        return self._syncs(), self._transfers(device_time_s)
+
+    def _syncs(self) -> Syncs | None:
+        if not self._kinds:
+            return None
+        kinds = tuple(
+            SyncKind(kind, count, stalled_ns / 1e9)
+            for kind, (count, stalled_ns) in sorted(self._kinds.items())
+        )
+        longest_ns, longest_kind, site = self._longest
+        most = max(kinds, key=lambda kind: kind.total)
+        repeated = most.total >= REPEATED
+        return Syncs(
+            total=sum(kind.total for kind in kinds),
+            stalled_s=sum(counted[1] for counted in self._kinds.values()) / 1e9,
+            longest_kind=longest_kind,
+            longest_s=longest_ns / 1e9,
+            longest_site=site,
+            repeated_kind=most.kind if repeated else None,
+            repeated_site=self._sites.get(most.kind) if repeated else None,
+            kinds=kinds,
+        )
+
+    def _transfers(self, device_time_s: float | None) -> Transfers | None:
+        count, nbytes, spent_ns = self._pinned
+        if not self._copies and not count:
+            return None
+        ways = {way: copies.transfer(device_time_s) for way, copies in self._copies.items()}
+        return Transfers(
+            h2d=ways.get("h2d"),
+            d2h=ways.get("d2h"),
+            d2d=ways.get("d2d"),
+            pin_count=count or None,
+            pin_bytes=nbytes if count else None,
+            pin_time_s=spent_ns / 1e9 if count else None,
+        )
+
+
+#: Of an inference that is finished and had neither.
+SEALED = Tally()
+SEALED.describe(None)
+
+
+class _Copies:
+    """The copies of one direction."""
+
+    def __init__(self) -> None:
+        self._count = self._bytes = self._pageable = self._weights = 0
+        # Those that are timed: events of which nothing is known yet, their number so far, and
+        # bytes and milliseconds.
+        self._pairs: deque[Pair] = deque()
+        self._timed = self._timed_bytes = 0
+        self._timed_ms = 0.0
+        self._untimed = False
+
+    def add(self, nbytes: int, pageable: bool, weights: bool, events: Pair | None) -> None:
+        self._count += 1
+        self._bytes += nbytes
+        if pageable:
+            self._pageable += nbytes
+        if weights:
+            self._weights += nbytes
+        if events is not None and self._timed < _TIMED_MAX:
+            self._pairs.append(events)
+            self._timed += 1
+            self._timed_bytes += nbytes
+        elif nbytes >= TIMED_BYTES:
+            self._untimed = True
+
+    def settled(self, ask: Ask) -> bool:
+        while self._pairs:
+            start, end = self._pairs[0]
+            taken = ask(functools.partial(_elapsed_ms, start.event, end.event))
+            if not taken:
+                return False
+            self._timed_ms += taken[0]
+            self._pairs.popleft()
+        return True
+
+    def transfer(self, device_time_s: float | None) -> Transfer:
+        time_s = None
+        if self._timed and not self._pairs and not self._untimed:
+            time_s = self._timed_ms / 1e3
+        return Transfer(
+            total=self._count,
+            nbytes=self._bytes,
+            pageable_bytes=self._pageable,
+            weight_bytes=self._weights,
+            time_s=time_s,
+            bytes_per_s=self._timed_bytes / time_s if time_s else None,
+            device_share=time_s / device_time_s if time_s is not None and device_time_s else None,
+        )
+
+
+def _elapsed_ms(start: Any, end: Any) -> tuple[float, ...]:
+    """The time between two events; nothing while the second one is to come."""
+    return (start.elapsed_time(end),) if end.query() else ()
