@@ -9,11 +9,16 @@ from warpspan import signals
 from warpspan.records import (
     SYNC_KINDS,
     Cache,
+    Denoising,
     Device,
+    GenAi,
+    Generation,
     Inference,
     Input,
+    Loop,
     Memory,
     Model,
+    Phases,
     Site,
     Steps,
     SyncKind,
@@ -205,6 +210,15 @@ def test_running_out_of_memory_is_known_by_class_or_by_size():
 optional = st.none() | st.integers(0, 2**62)
 seconds = st.none() | st.floats(0, 1e6)
 text = st.none() | st.text(min_size=1, max_size=20)
+loops = st.builds(
+    Loop,
+    st.builds(Phases, st.text(min_size=1, max_size=9), text, *[seconds] * 7),
+    st.none()
+    | st.builds(Generation, st.integers(1, 9), optional, *[seconds] * 7, optional, seconds),
+    st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
+    st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
+    st.just(()),
+)
 sites = st.none() | st.builds(Site, st.text(min_size=1, max_size=9), optional, text)
 ways = st.none() | st.builds(
     Transfer, st.integers(1, 9), optional, optional, optional, seconds, seconds, seconds
@@ -241,6 +255,7 @@ inferences = st.builds(
         *[optional] * 7,
         *(seconds, seconds, optional, optional, seconds, seconds),
     ),
+    loop=st.none() | loops,
     syncs=st.none()
     | st.builds(
         Syncs,

@@ -62,6 +62,48 @@ PYTORCH_KV_CACHE_ALIVE_SIZE: Final = "pytorch.kv_cache.alive.size"
 PYTORCH_KV_CACHE_ALIVE_COUNT: Final = "pytorch.kv_cache.alive.count"
 PYTORCH_KV_CACHE_LEAK_SCORE: Final = "pytorch.kv_cache.leak.score"
 PYTORCH_KV_CACHE_LEAK_START: Final = "pytorch.kv_cache.leak.start"
+PYTORCH_PIPELINE_NAME: Final = "pytorch.pipeline.name"
+PYTORCH_STEP_SOURCE: Final = "pytorch.step.source"
+PYTORCH_STEP_DURATION_MEAN: Final = "pytorch.step.duration.mean"
+PYTORCH_STEP_DURATION_P50: Final = "pytorch.step.duration.p50"
+PYTORCH_STEP_DURATION_P99: Final = "pytorch.step.duration.p99"
+PYTORCH_STEP_DURATION_MAX: Final = "pytorch.step.duration.max"
+PYTORCH_ENCODER_TIME: Final = "pytorch.encoder.time"
+PYTORCH_PREPROCESS_TIME: Final = "pytorch.preprocess.time"
+PYTORCH_POSTPROCESS_TIME: Final = "pytorch.postprocess.time"
+PYTORCH_TOKEN_INPUT_COUNT: Final = "pytorch.token.input.count"
+PYTORCH_TOKEN_GENERATED_COUNT: Final = "pytorch.token.generated.count"
+PYTORCH_TOKEN_FIRST_TIME: Final = "pytorch.token.first.time"
+PYTORCH_TOKEN_DURATION_MEAN: Final = "pytorch.token.duration.mean"
+PYTORCH_TOKEN_DURATION_P50: Final = "pytorch.token.duration.p50"
+PYTORCH_TOKEN_DURATION_P99: Final = "pytorch.token.duration.p99"
+PYTORCH_TOKEN_DURATION_MAX: Final = "pytorch.token.duration.max"
+PYTORCH_PREFILL_TIME: Final = "pytorch.prefill.time"
+PYTORCH_DECODE_TIME: Final = "pytorch.decode.time"
+PYTORCH_DECODE_STEP_COUNT: Final = "pytorch.decode.step.count"
+PYTORCH_DECODE_BETWEEN_TIME: Final = "pytorch.decode.between.time"
+PYTORCH_DECODE_BETWEEN_SHARE: Final = "pytorch.decode.between.share"
+PYTORCH_ASSISTANT_STEP_COUNT: Final = "pytorch.assistant.step.count"
+PYTORCH_ASSISTANT_TIME: Final = "pytorch.assistant.time"
+PYTORCH_DENOISE_STEP_COUNT: Final = "pytorch.denoise.step.count"
+PYTORCH_DENOISE_TIME: Final = "pytorch.denoise.time"
+PYTORCH_DENOISE_STEP_DURATION_MEAN: Final = "pytorch.denoise.step.duration.mean"
+PYTORCH_DENOISE_STEP_DURATION_P50: Final = "pytorch.denoise.step.duration.p50"
+PYTORCH_DENOISE_STEP_DURATION_P99: Final = "pytorch.denoise.step.duration.p99"
+PYTORCH_DENOISE_STEP_DURATION_MAX: Final = "pytorch.denoise.step.duration.max"
+PYTORCH_VAE_TIME: Final = "pytorch.vae.time"
+PYTORCH_VAE_SHARE: Final = "pytorch.vae.share"
+PYTORCH_TEXT_ENCODER_TIME: Final = "pytorch.text_encoder.time"
+PYTORCH_TEXT_ENCODER_SHARE: Final = "pytorch.text_encoder.share"
+GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+PYTORCH_STEP_PHASE: Final = "pytorch.step.phase"
+PYTORCH_STEP_PHASES: Final = "pytorch.step.phases"
+PYTORCH_STEP_STARTS: Final = "pytorch.step.starts"
+PYTORCH_STEP_DURATIONS: Final = "pytorch.step.durations"
 PYTORCH_GPU_TIME: Final = "pytorch.gpu.time"
 PYTORCH_SM_CYCLES_ACTIVE: Final = "pytorch.sm.cycles.active"
 PYTORCH_SM_CYCLES_ELAPSED: Final = "pytorch.sm.cycles.elapsed"
@@ -148,6 +190,7 @@ PYTORCH_TRANSFER_PIN_SIZE: Final = "pytorch.transfer.pin.size"
 PYTORCH_TRANSFER_PIN_TIME: Final = "pytorch.transfer.pin.time"
 ERROR_TYPE: Final = "error.type"
 PYTORCH_MEMORY_STATE: Final = "pytorch.memory.state"
+PYTORCH_TOKEN_TYPE: Final = "pytorch.token.type"
 PYTORCH_GPU_ACTIVITY: Final = "pytorch.gpu.activity"
 PYTORCH_SYNC_KIND: Final = "pytorch.sync.kind"
 PYTORCH_TRANSFER_DIRECTION: Final = "pytorch.transfer.direction"
@@ -334,6 +377,139 @@ METRIC_PYTORCH_MEMORY_USAGE: Final = Metric(
     "pytorch.memory.usage",
     "By",
     "Memory of torch's caching allocator, read when the last inference ended.",
+)
+METRIC_PYTORCH_INFERENCE_TOKEN_FIRST_DURATION: Final = Metric(
+    "pytorch.inference.token.first.duration",
+    "s",
+    "Time to the first token (`pytorch.token.first.time`).",
+    (
+        0.001,
+        0.005,
+        0.01,
+        0.02,
+        0.04,
+        0.06,
+        0.08,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+        5.0,
+        7.5,
+        10.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_TOKEN_DURATION: Final = Metric(
+    "pytorch.inference.token.duration",
+    "s",
+    "Mean time per output token after the first (`pytorch.token.duration.mean`).",
+    (
+        0.0001,
+        0.00025,
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_TOKENS: Final = Metric(
+    "pytorch.inference.tokens",
+    "{token}",
+    "Tokens of the input, and generated tokens.",
+)
+METRIC_PYTORCH_INFERENCE_DENOISE_STEP_DURATION: Final = Metric(
+    "pytorch.inference.denoise.step.duration",
+    "s",
+    "Mean time of a denoising step (`pytorch.denoise.step.duration.mean`).",
+    (
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+    ),
+)
+METRIC_GEN_AI_SERVER_REQUEST_DURATION: Final = Metric(
+    "gen_ai.server.request.duration",
+    "s",
+    "OpenTelemetry's GenAI metric: duration of the request, here of the inference.",
+    (
+        0.01,
+        0.02,
+        0.04,
+        0.08,
+        0.16,
+        0.32,
+        0.64,
+        1.28,
+        2.56,
+        5.12,
+        10.24,
+        20.48,
+        40.96,
+        81.92,
+    ),
+)
+METRIC_GEN_AI_SERVER_TIME_TO_FIRST_TOKEN: Final = Metric(
+    "gen_ai.server.time_to_first_token",
+    "s",
+    "OpenTelemetry's GenAI metric, of successful inferences.",
+    (
+        0.001,
+        0.005,
+        0.01,
+        0.02,
+        0.04,
+        0.06,
+        0.08,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+        5.0,
+        7.5,
+        10.0,
+    ),
+)
+METRIC_GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN: Final = Metric(
+    "gen_ai.server.time_per_output_token",
+    "s",
+    "OpenTelemetry's GenAI metric, of successful inferences.",
+    (
+        0.01,
+        0.025,
+        0.05,
+        0.075,
+        0.1,
+        0.15,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+    ),
 )
 METRIC_PYTORCH_INFERENCE_GPU_TIME: Final = Metric(
     "pytorch.inference.gpu.time",

@@ -231,6 +231,7 @@ def test_json():
                 "idle_share": 0.5,
                 "kv_cache_max_bytes": None,
                 "kv_cache_growth_bytes": None,
+                "loops": None,
             }
         ],
         "kv_cache_leaks": [],

@@ -86,7 +86,7 @@ def run(
     Returns:
         0, or 1 where the machine was too busy to measure.
     """
-    from warpspan.bench import overhead_modes, overhead_table
+    from warpspan.bench import overhead_generate, overhead_modes, overhead_table
 
     if quick:
         seconds = _QUICK_SECONDS
@@ -101,12 +101,16 @@ def run(
             except overhead_modes.LostError as lost:
                 progress.print(f"warpspan: {lost}", highlight=False, soft_wrap=True)
                 return 1
+    with progress.status("Measuring: generate", refresh_per_second=2):
+        generated = _in_own_process(overhead_generate.run, seconds / 6)
     environment = describe_environment()
     described = ", ".join(f"{name} {value}" for name, value in environment.items())
     console.print(described, highlight=False, soft_wrap=True)
-    overhead_table.render(results, console, markdown=markdown)
+    overhead_generate.render(generated, console)
+    overhead_table.render(results, console, markdown=markdown, more=[generated.target])
     if json_path is not None:
-        _write(json_path, overhead_table.to_json(results, environment))
+        written = overhead_table.to_json(results, environment, more=[generated.target])
+        _write(json_path, written | {"generate": generated._asdict()})
     return 0
 
 

@@ -73,13 +73,20 @@ class _Grid(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-def render(results: Sequence[ModeResult], console: Console, *, markdown: bool = False) -> None:
+def render(
+    results: Sequence[ModeResult],
+    console: Console,
+    *,
+    markdown: bool = False,
+    more: Sequence[Target] = (),
+) -> None:
     """Print everything: a table a mode, the full rate, the targets.
 
     Args:
         results: what was measured.
         console: where to.
         markdown: as a document has it, rather than a terminal.
+        more: targets of other measurements.
     """
     console.print(
         "Added to each inference, in µs unless said otherwise. Small: one Linear(4, 4). "
@@ -95,7 +102,7 @@ def render(results: Sequence[ModeResult], console: Console, *, markdown: bool = 
     for result in results:
         if result.full_rate:
             _print(_full_rate_grid(result), console, markdown=markdown)
-    _print(_target_grid(targets(results)), console, markdown=markdown)
+    _print(_target_grid([*targets(results), *more]), console, markdown=markdown)
 
 
 def _print(grid: _Grid, console: Console, *, markdown: bool) -> None:
@@ -194,7 +201,9 @@ def _target_grid(found: Iterable[Target]) -> _Grid:
     return _Grid("Targets", ("", "measured", "at most", ""), rows)
 
 
-def to_json(results: Sequence[ModeResult], environment: dict[str, Any]) -> dict[str, Any]:
+def to_json(
+    results: Sequence[ModeResult], environment: dict[str, Any], *, more: Sequence[Target] = ()
+) -> dict[str, Any]:
     """Everything as a value for `json.dumps`, in nanoseconds."""
     return {
         "environment": environment,
@@ -206,7 +215,9 @@ def to_json(results: Sequence[ModeResult], environment: dict[str, Any]) -> dict[
             }
             for result in results
         },
-        "targets": [{**target._asdict(), "met": target.met} for target in targets(results)],
+        "targets": [
+            {**target._asdict(), "met": target.met} for target in [*targets(results), *more]
+        ],
     }
 
 

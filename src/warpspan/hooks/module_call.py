@@ -15,8 +15,8 @@ import torch
 from torch.nn import Module
 
 from warpspan.hooks.patches import Patches
+from warpspan.scopes import current
 from warpspan.tracker import Tracker
-from warpspan.window import current
 
 # Looked up by every module call: a global of this module is found sooner than a closure's cell.
 _is_dynamo_compiling = torch.compiler.is_dynamo_compiling

@@ -38,13 +38,13 @@ class Entry:
         "_anchor",
         "_dtype",
         "_facts",
-        "_module",
         "cache_looks",
         "compiled",
         "device",
         "exports",
         "has_state",
         "library",
+        "module",
         "name",
         "place",
         "recorded",
@@ -52,7 +52,8 @@ class Entry:
     )
 
     def __init__(self, module: torch.nn.Module, forget: Callable[[Any], object]) -> None:
-        self._module = weakref.ref(module, forget)
+        #: The module, or None when it is gone.
+        self.module = weakref.ref(module, forget)
         inner = unwrap(module)
         self.name = _class_name(inner)
         self.library = type(inner).__module__.partition(".")[0]
@@ -77,7 +78,7 @@ class Entry:
 
         `module.compile()` changes it in place, too.
         """
-        if self._module() is not module or (
+        if self.module() is not module or (
             module._compiled_call_impl is not None and not self.compiled
         ):
             return False
@@ -90,7 +91,7 @@ class Entry:
         """The model's facts, counted on the first call. Runs on the finisher's thread."""
         if self._facts is None:
             self._facts = Model(self.name, compiled=self.compiled)
-            module = self._module()
+            module = self.module()
             if module is not None:
                 try:
                     self._facts = _count(self._facts, module)

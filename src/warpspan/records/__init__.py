@@ -13,6 +13,7 @@ from warpspan.records.inference import (
     device_attributes,
     start_attributes,
 )
+from warpspan.records.loops import Denoising, GenAi, Generation, Loop, Phases, StepTime
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 from warpspan.records.waiting import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 
@@ -21,16 +22,22 @@ __all__ = [
     "AttributeValue",
     "Cache",
     "CacheState",
+    "Denoising",
     "Device",
     "DeviceSample",
     "DeviceState",
     "DeviceUsage",
+    "GenAi",
+    "Generation",
     "Inference",
     "Input",
+    "Loop",
     "Memory",
     "Model",
+    "Phases",
     "Quantities",
     "Site",
+    "StepTime",
     "Steps",
     "SyncKind",
     "Syncs",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
+from warpspan.records.loops import Loop, loop_attributes, read_loop
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 from warpspan.records.waiting import Syncs, Transfers
 
@@ -115,6 +116,7 @@ class Inference(NamedTuple):
     steps: Steps | None = None
     usage: Usage | None = None
     cache: Cache | None = None
+    loop: Loop | None = None
     syncs: Syncs | None = None
     transfers: Transfers | None = None
     error_type: str | None = None
@@ -158,6 +160,8 @@ class Inference(NamedTuple):
         if self.cache is not None:
             held = zip(_CACHE, self.cache, strict=True)
             attributes |= {name: value for name, value in held if value is not None}
+        if self.loop is not None:
+            attributes |= loop_attributes(self.loop)
         for group in (self.syncs, self.transfers):
             if group is not None:
                 attributes |= {
@@ -231,6 +235,7 @@ class Inference(NamedTuple):
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
             cache=None if cache == _NO_CACHE else cache,
+            loop=read_loop(attributes),
             syncs=Syncs.from_attributes(attributes),
             transfers=Transfers.from_attributes(attributes),
             error_type=get(signals.ERROR_TYPE),

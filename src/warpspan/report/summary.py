@@ -11,15 +11,9 @@ from typing import Any, NamedTuple
 
 from warpspan.records import Inference
 from warpspan.report.leaks import Leak
+from warpspan.report.loops import LoopFigures, LoopTotals
+from warpspan.report.quantiles import Quantiles, quantiles, rank
 from warpspan.report.waiting import Waiting, WaitingSum
-
-
-class Quantiles(NamedTuple):
-    """Nearest-rank percentiles: each is a value that was measured."""
-
-    p50: float
-    p95: float
-    p99: float
 
 
 class Spread(NamedTuple):
@@ -52,6 +46,7 @@ class Row(NamedTuple):
         idle_share: see `_idle_share`.
         kv_cache_max_bytes: largest KV cache at the end of an inference.
         kv_cache_growth_bytes: mean of what inferences added to their KV caches.
+        loops: what loops of generation or diffusion say, or None.
         waiting: waits for the device and copies, None where there were none.
     """
 
@@ -72,6 +67,7 @@ class Row(NamedTuple):
     idle_share: float | None
     kv_cache_max_bytes: int | None = None
     kv_cache_growth_bytes: float | None = None
+    loops: LoopFigures | None = None
     waiting: Waiting | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +100,7 @@ class Row(NamedTuple):
             "idle_share": self.idle_share,
             "kv_cache_max_bytes": self.kv_cache_max_bytes,
             "kv_cache_growth_bytes": self.kv_cache_growth_bytes,
+            "loops": None if self.loops is None else self.loops.to_json(),
             **(self.waiting.to_json() if self.waiting is not None else {}),
         }
 
@@ -186,6 +183,7 @@ class _Group:
         self.cache_bytes: int | None = None
         self.cache_growths = array("q")
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
+        self.loops: LoopTotals | None = None
         self.waiting = WaitingSum()
 
     def add(self, inference: Inference) -> None:
@@ -214,6 +212,9 @@ class _Group:
             self.cache_bytes = _highest(self.cache_bytes, cache.size)
             if cache.increase is not None:
                 self.cache_growths.append(cache.increase)
+        if inference.loop is not None:
+            self.loops = self.loops or LoopTotals()
+            self.loops.add(inference.loop)
         self.waiting.add(inference)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
@@ -231,8 +232,8 @@ class _Group:
             inference_count=count,
             errors=dict(self.errors.most_common()),
             rate_per_s=count / elapsed_s if count > 1 and elapsed_s > 0 else None,
-            duration_s=_quantiles(self.durations_s),
-            device_time_s=_quantiles(self.device_times_s) if self.device_times_s else None,
+            duration_s=quantiles(self.durations_s),
+            device_time_s=quantiles(self.device_times_s) if self.device_times_s else None,
             device_share=device_s / self.device_host_s if self.device_host_s > 0 else None,
             memory_peak_bytes=self.peak_bytes,
             rss_max_bytes=self.rss_bytes,
@@ -241,6 +242,7 @@ class _Group:
             idle_share=_idle_share(self.idle_s, self.busy.values()),
             kv_cache_max_bytes=self.cache_bytes,
             kv_cache_growth_bytes=_mean(self.cache_growths),
+            loops=None if self.loops is None else self.loops.figures(elapsed_s),
             waiting=self.waiting.total(),
         )
 
@@ -308,20 +310,10 @@ def _mean(values: array[int]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _rank(percent: int, count: int) -> int:
-    """Index of the smallest of `count` sorted values that `percent` % of them don't exceed."""
-    return max(0, -(-percent * count // 100) - 1)
-
-
-def _quantiles(values: array[float]) -> Quantiles:
-    ordered = sorted(values)
-    return Quantiles(*(ordered[_rank(percent, len(ordered))] for percent in (50, 95, 99)))
-
-
 def _spread(sizes: Counter[int]) -> Spread | None:
     if not sizes:
         return None
     ordered = sorted(sizes)
     reached = list(accumulate(sizes[size] for size in ordered))
-    median = ordered[bisect_right(reached, _rank(50, reached[-1]))]
+    median = ordered[bisect_right(reached, rank(50, reached[-1]))]
     return Spread(median=median, max=ordered[-1])

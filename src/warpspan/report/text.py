@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from warpspan.report.leaks import Leak
+from warpspan.report.loops import LoopFigures
+from warpspan.report.quantiles import Quantiles
 from warpspan.report.summary import Row, Spread, Summary
 from warpspan.report.waiting import Waiting
 
@@ -66,6 +68,21 @@ _WAITING = (
 )
 
 
+_GENERATION = (
+    _Column("first token\np50", lambda row: _loop(row, lambda of: _p50(of.first_token_s))),
+    _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.first_token_s))),
+    _Column("per token\np50", lambda row: _loop(row, lambda of: _p50(of.token_s))),
+    _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.token_s))),
+    _Column("tokens\n1/s", lambda row: _loop(row, lambda of: _maybe(of.tokens_per_s, _rate))),
+    _Column("between\nsteps", lambda row: _loop(row, lambda of: _maybe(of.between_share, share))),
+)
+_DENOISING = (
+    _Column("denoise\nsteps", lambda row: _loop(row, lambda of: _maybe(of.denoise_steps, _count))),
+    _Column("per step\np50", lambda row: _loop(row, lambda of: _p50(of.denoise_step_s))),
+    _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.denoise_step_s))),
+)
+
+
 def render(summary: Summary, console: Console) -> RenderableType:
     """The headline, the rows and their footnotes.
 
@@ -73,15 +90,25 @@ def render(summary: Summary, console: Console) -> RenderableType:
     """
     counts = (_COUNT, _FAILED) if summary.error_count else (_COUNT,)
     parts: list[RenderableType] = [_headline(summary)]
-    groups = [counts, _HOST, (_IDLE,), _DEVICE, _SIZES]
+    groups: list[tuple[_Column, ...]] = [counts, _HOST, (_IDLE,), _DEVICE, _SIZES]
     if any(row.kv_cache_max_bytes for row in summary.rows):
         groups.append(_CACHE)
     if any(row.waiting is not None for row in summary.rows):
         groups.append(_WAITING)
+    groups += _present(summary.rows)
     for columns in _fitting(groups, summary.rows, console):
         parts += [Text(), _table(summary.rows, columns)]
     leaks = [Text(leak_sentence(leak), "bold red") for leak in summary.leaks]
     return Group(*parts, Text(), *leaks, *_footnotes(summary.rows))
+
+
+def _present(rows: Sequence[Row]) -> list[tuple[_Column, ...]]:
+    """The groups of columns that only some programs have anything for."""
+    return [
+        group
+        for group in (_GENERATION, _DENOISING)
+        if any(column.cell(row) is not None for column in group for row in rows)
+    ]
 
 
 def _fitting(
@@ -257,6 +284,22 @@ def _memory(row: Row) -> str | None:
 
 def _growth(value: float) -> str:
     return f"{'-' if value < 0 else ''}{size(round(abs(value)))}"
+
+
+def _loop(row: Row, cell: Callable[[LoopFigures], str | None]) -> str | None:
+    return None if row.loops is None else cell(row.loops)
+
+
+def _p50(times: Quantiles | None) -> str | None:
+    return None if times is None else seconds(times.p50)
+
+
+def _p99(times: Quantiles | None) -> str | None:
+    return None if times is None else seconds(times.p99)
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
 
 
 def _rate(value: float) -> str:

@@ -242,12 +242,14 @@ def _value(value: Mapping[str, Any]) -> Any:
 def _is_sound(inference: Inference) -> bool:
     """Whether every value has its type and every number can be counted with."""
     cache = inference.cache or Cache()
+    loop = inference.loop
     texts = (
         cache.type,
         inference.operation,
         inference.device.type,
         inference.model.name,
         inference.error_type,
+        *(loop.phases[:2] if loop is not None else ()),
     )
     numbers = (
         inference.duration_s,
@@ -266,6 +268,9 @@ def _is_sound(inference: Inference) -> bool:
             for value in (cache.increase, cache.token_increase)
         ),
         *cache._replace(type=None, increase=None, token_increase=None),
+        *(loop.phases[2:] if loop is not None else ()),
+        *(loop.generation or () if loop is not None else ()),
+        *(loop.denoising or () if loop is not None else ()),
         *(inference.syncs.numbers() if inference.syncs is not None else ()),
         *(inference.transfers.numbers() if inference.transfers is not None else ()),
     )
