@@ -19,7 +19,7 @@ from warpspan.config import Settings
 from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
 from warpspan.probes.kv_ledger import Ledger
-from warpspan.probes.kv_watch import Watch, use_of
+from warpspan.probes.kv_watch import use_of
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
@@ -81,7 +81,7 @@ class Tracker:
             is_waiting,
         )
         self.places = self._make_places()
-        self.ledger = self._make_ledger()
+        self.ledger = Ledger(self.completion.dropped)
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
         self._freezer = garbage.Freezer() if settings.gc_freeze else None
@@ -125,9 +125,7 @@ class Tracker:
             except Exception as error:  # a mapping of the user's may do anything
                 guard.caught("input", error)
                 seen = None
-            use = None
-            if entry.cache_looks or kwargs:
-                use = use_of(entry, args, kwargs)
+            use = use_of(entry, args, kwargs) if entry.cache_looks or kwargs else None
             scope = self._open(entry.place, name, attributes, "forward", entry, seen)
             if use is not None and isinstance(scope, Window):
                 scope.use, scope.caches = use, use.watch
@@ -147,11 +145,7 @@ class Tracker:
         entry = self.registry.entry(module)
         if not entry.recorded:
             return Shade()
-        use = None
-        if entry.cache_looks or kwargs:
-            if window.caches is None:
-                window.caches = Watch()
-            use = use_of(entry, args, kwargs, window.caches)
+        use = use_of(entry, args, kwargs, window) if entry.cache_looks or kwargs else None
         step = window.step(entry, inputs.look(args, kwargs))
         step.use = use
         return step
@@ -317,10 +311,7 @@ class Tracker:
             self._rss_due_ns = now + _RSS_AGE_NS
             self._rss_bytes = process_rss_bytes()
         record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
-        try:
-            record = window.settle_caches(self.ledger, record)
-        except Exception as error:
-            guard.caught("kv cache", error)
+        record = window.settle_caches(self.ledger, record)
         self.sink.finish(window.span, record)
         if self._freezer is not None and window.model is not None:
             self._freezer.finished(window.model)
@@ -334,14 +325,6 @@ class Tracker:
         if any(fnmatch.fnmatchcase(entry.name, name) for name in self.settings.excluded_models):
             return False
         return entry.has_state or self.settings.parameterless
-
-    def _make_ledger(self) -> Ledger:
-        dropped = self.completion.dropped
-
-        def forgot() -> None:
-            dropped["kv_cache_forgotten"] += 1
-
-        return Ledger(forgot)
 
     def _make_places(self) -> Places:
         return Places(
@@ -383,7 +366,7 @@ class Tracker:
         self.completion.reset()
         guard.faults.clear()
         self.places = self._make_places()
-        self.ledger = self._make_ledger()
+        self.ledger = Ledger(self.completion.dropped)
         self.registry.forget()
         self.graphs = Graphs()
         capture.gate.forget()
