@@ -19,7 +19,7 @@ from warpspan.config import Settings
 from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
 from warpspan.probes.kv_ledger import Ledger
-from warpspan.probes.kv_watch import Watch, use_of
+from warpspan.probes.kv_watch import use_of
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
@@ -72,7 +72,7 @@ class Tracker:
             is_waiting,
         )
         self.places = self._make_places()
-        self.ledger = self._make_ledger()
+        self.ledger = Ledger(self.completion.dropped)
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
         self._freezer = garbage.Freezer() if settings.gc_freeze else None
@@ -118,9 +118,7 @@ class Tracker:
             except Exception as error:  # a mapping of the user's may do anything
                 guard.caught("input", error)
                 seen = None
-            use = None
-            if entry.cache_looks or kwargs:
-                use = use_of(entry, args, kwargs)
+            use = use_of(entry, args, kwargs) if entry.cache_looks or kwargs else None
             scope = self._open(entry.place, name, attributes, "forward", entry, seen)
             if use is not None and isinstance(scope, Window):
                 scope.use, scope.caches = use, use.watch
@@ -144,11 +142,7 @@ class Tracker:
         if not entry.recorded:
             return Shade()
         window = outer.window
-        use = None
-        if entry.cache_looks or kwargs:
-            if window.caches is None:
-                window.caches = Watch()
-            use = use_of(entry, args, kwargs, window.caches)
+        use = use_of(entry, args, kwargs, window) if entry.cache_looks or kwargs else None
         seen = inputs.look(args, kwargs) if window.seen is None else None
         step = outer.step(entry, seen, (module, args, kwargs))
         step.use = use
@@ -319,10 +313,7 @@ class Tracker:
             rss_bytes=self._rss_bytes,
             details=self.settings.steps != "summary",
         )
-        try:
-            record = window.settle_caches(self.ledger, record)
-        except Exception as error:
-            guard.caught("kv cache", error)
+        record = window.settle_caches(self.ledger, record)
         self.sink.finish(window.span, record)
         if self._freezer is not None and window.model is not None:
             self._freezer.finished(window.model)
@@ -336,14 +327,6 @@ class Tracker:
         if any(fnmatch.fnmatchcase(entry.name, name) for name in self.settings.excluded_models):
             return False
         return entry.has_state or self.settings.parameterless
-
-    def _make_ledger(self) -> Ledger:
-        dropped = self.completion.dropped
-
-        def forgot() -> None:
-            dropped["kv_cache_forgotten"] += 1
-
-        return Ledger(forgot)
 
     def _make_places(self) -> Places:
         return Places(
@@ -385,7 +368,7 @@ class Tracker:
         self.completion.reset()
         guard.faults.clear()
         self.places = self._make_places()
-        self.ledger = self._make_ledger()
+        self.ledger = Ledger(self.completion.dropped)
         self.registry.forget()
         self.graphs = Graphs()
         capture.gate.forget()

@@ -313,15 +313,17 @@ class Window:
         """The record with its KV cache. Runs on the finisher's thread."""
         if self.caches is None:
             return record
-        cache = ledger.settle(
-            self.caches.tracks,
-            record.device,
-            length=record.input.sequence_length,
-            limit_bytes=self.place.limit_bytes,
-            began_ns=self._start_ns,
-            span_ns=(self._began_ns, self._ended_ns),
-            turn=self.steps is not None,
-        )
+        try:
+            cache = ledger.settle(
+                self.caches.tracks,
+                record,
+                limit_bytes=self.place.limit_bytes,
+                span_ns=(self._began_ns, self._ended_ns),
+                turn=self.steps is not None,
+            )
+        except Exception as error:
+            guard.caught("kv cache", error)
+            return record
         return record._replace(cache=cache)
 
     def _loop(

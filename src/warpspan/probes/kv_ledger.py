@@ -15,14 +15,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
 from typing import TypeAlias
 
 from warpspan.probes import clock
 from warpspan.probes.kv_cache import Reading
 from warpspan.probes.kv_watch import Pulse, Track
-from warpspan.records import Cache, CacheState, Device
+from warpspan.records import Cache, CacheState, Device, Inference
 
 _HEIGHT = 1.01
 # With 64 trials a score of 0.95 (scalene's threshold) takes 18 without an acquittal, and one
@@ -134,11 +133,11 @@ class Ledger:
     """All caches of this process that inferences took or left.
 
     Args:
-        forgot: called when one is given up, since too many are alive.
+        dropped: where those are counted that are given up, since too many are alive.
     """
 
-    def __init__(self, forgot: Callable[[], None]) -> None:
-        self._forgot = forgot
+    def __init__(self, dropped: Counter[str]) -> None:
+        self._dropped = dropped
         # Re-entrant: a signal handler may flush while its thread collects metrics.
         self._lock = threading.RLock()
         self._families: dict[tuple[str, Device], _Family] = {}
@@ -153,11 +152,9 @@ class Ledger:
     def settle(
         self,
         tracks: list[Track],
-        device: Device,
+        record: Inference,
         *,
-        length: int | None,
         limit_bytes: int | None,
-        began_ns: int,
         span_ns: tuple[int, int],
         turn: bool,
     ) -> Cache | None:
@@ -165,10 +162,8 @@ class Ledger:
 
         Args:
             tracks: what was seen of them.
-            device: where it ran.
-            length: tokens in its input.
+            record: what else is known of it.
             limit_bytes: memory of the device.
-            began_ns: Unix time of its begin.
             span_ns: host clock of its begin and its end. Finished later, it is judged by what
                 was alive then.
             turn: whether it takes more than a step, as a whole generation does.
@@ -177,8 +172,10 @@ class Ledger:
         for track in tracks:
             if track.end is None:
                 continue
-            start, end = track.counted(length)
-            cache = self._note(track, start, end, device, began_ns, span_ns, turn=turn)
+            start, end = track.counted(record.input.sequence_length)
+            cache = self._note(
+                track, start, end, record.device, record.start_ns, span_ns, turn=turn
+            )
             if largest is None or end.size > (largest.size or 0):
                 weights = track.entry.facts().parameter_bytes
                 on_card = limit_bytes if end.kind != "offloaded" else None
@@ -273,7 +270,7 @@ class Ledger:
         if not known:
             if len(self._lives) >= _LIVES:
                 self._release(next(iter(self._lives.values())))
-                self._forgot()
+                self._dropped["kv_cache_forgotten"] += 1
             family.count += 1
         family.resize(life, end)
         family.latest = life

@@ -33,6 +33,12 @@ class Heir(Protocol):
         """It is. Runs on whatever thread let go of it; must not wait."""
 
 
+class HasCaches(Protocol):
+    """An inference, which notes the caches in it."""
+
+    caches: Watch | None
+
+
 class Pulse(weakref.ref[Any]):
     """A weak reference that knows when its cache died, so that nobody has to hold it to ask.
 
@@ -282,7 +288,7 @@ class Use:
 
 
 def use_of(
-    entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any], watch: Watch | None = None
+    entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any], inside: HasCaches | None = None
 ) -> Use | None:
     """The use of a KV cache that a call may make; None where it is taken to make none.
 
@@ -290,7 +296,7 @@ def use_of(
         entry: the model that is called.
         args: of the call.
         kwargs: likewise.
-        watch: the caches of the inference that it is a step of; None where it is one itself.
+        inside: the inference that it is a step of; None where it is one itself.
     """
     try:
         if not entry.cache_looks and (
@@ -299,7 +305,11 @@ def use_of(
             and kwargs.get("use_cache") is not True
         ):
             return None
-        return Use(watch or Watch(), entry, args, kwargs, last=watch is None)
+        if inside is None:
+            return Use(Watch(), entry, args, kwargs, last=True)
+        if inside.caches is None:
+            inside.caches = Watch()
+        return Use(inside.caches, entry, args, kwargs, last=False)
     except Exception as error:  # a cache of the user's may do anything
         guard.caught("kv cache", error)
         return None
