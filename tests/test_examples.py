@@ -90,6 +90,40 @@ def test_explicit(under_warpspan):
     assert [("answer", "Sequential", 8), ("embed", "Sequential", 1), ("rerank", None, 1)] == rows
 
 
+def figures(file):
+    """What `warpspan report` says of loops, by operation and model."""
+    rows = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+    return {(row["operation"], row["model"]): row["loops"] for row in rows}
+
+
+def test_chat(under_warpspan, tmp_path):
+    """A chat service: each reply is one inference, with its time to the first token."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("transformers")
+    output, rows = under_warpspan("chat.py")
+    assert [("generate", "LlamaForCausalLM", 9)] == rows
+    asked = sum(len(f"ada asks something, for the {turn}. time. ") for turn in (1, 2, 3))
+    assert f"ada: {asked + 3 * 24} tokens in 3 turns" in output
+    (loops,) = figures(tmp_path / "out.jsonl").values()
+    assert 9 * 24 == loops["generated_tokens"]
+    assert 0 < loops["token_p50_s"] < loops["first_token_p99_s"] * 1e3
+    assert loops["tokens_per_s"] > 0
+    shown = run(WARPSPAN, "report", tmp_path / "out.jsonl").stdout
+    assert "first token" in shown
+    assert "per token" in shown
+
+
+def test_diffusion(under_warpspan, tmp_path):
+    """A diffusion pipeline: each image is one inference, with the time of its steps."""
+    pytest.importorskip("diffusers")
+    output, rows = under_warpspan("diffusion.py")
+    assert "a cat on the moon: (16, 16, 3)" in output
+    assert [("diffusion", "UNet2DConditionModel", 3)] == rows
+    (loops,) = figures(tmp_path / "out.jsonl").values()
+    assert 30 == loops["denoise_steps"]
+    assert loops["denoise_step_p50_s"] > 0
+
+
 def test_service(tmp_path):
     """`make demo`: each request's inference is a child of the request's span; no text gets out."""
     pytest.importorskip("fastapi")
