@@ -31,9 +31,13 @@ def run(*command, **environment):
     return done
 
 
-def summary(file):
-    """Operation, model and count of each row that `warpspan report` prints."""
-    rows = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+def report(file):
+    """The rows that `warpspan report` prints."""
+    return json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+
+
+def summary(rows):
+    """Operation, model and count of each row."""
     return sorted((row["operation"], row["model"], row["inference_count"]) for row in rows)
 
 
@@ -50,7 +54,7 @@ def spans(file):
 
 @pytest.fixture
 def under_warpspan(tmp_path):
-    """Runs an example as its docstring says; answers with its output and its summary."""
+    """Runs an example as its docstring says; answers with its output and its rows."""
 
     def start(example, *arguments):
         file = tmp_path / "out.jsonl"
@@ -58,7 +62,7 @@ def under_warpspan(tmp_path):
         command = f"warpspan run -- python examples/{example}"
         assert command in path.read_text(encoding="utf-8")
         done = run(WARPSPAN, "run", "-o", file, "--", sys.executable, path, *arguments)
-        return done.stdout, summary(file)
+        return done.stdout, report(file)
 
     return start
 
@@ -73,21 +77,49 @@ def test_plain_script(under_warpspan):
         "a broken zip",
         "  0.74  The zip broke on the second day. I would like a replacement or my money back.",
     ] == output.splitlines()
-    assert [("forward", "BertModel", 7 + 2)] == rows
+    assert [("forward", "BertModel", 7 + 2)] == summary(rows)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler here")
 def test_compiled(under_warpspan):
     """A compiled model: one inference a call, under the model's own name."""
     _, rows = under_warpspan("compiled.py")
-    assert [("forward", "Ranker", 40)] == rows
+    assert [("forward", "Ranker", 40)] == summary(rows)
 
 
 def test_explicit(under_warpspan):
     """A decorated function, a decorated coroutine and a block: each under the name it was given."""
     output, rows = under_warpspan("explicit.py")
     assert "top 3 of the first:" in output
-    assert [("answer", "Sequential", 8), ("embed", "Sequential", 1), ("rerank", None, 1)] == rows
+    assert [
+        ("answer", "Sequential", 8),
+        ("embed", "Sequential", 1),
+        ("rerank", None, 1),
+    ] == summary(rows)
+
+
+def test_chat(under_warpspan):
+    """A chat service: each reply is one inference, with its time to the first token."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("transformers")
+    output, rows = under_warpspan("chat.py")
+    assert [("generate", "LlamaForCausalLM", 9)] == summary(rows)
+    asked = sum(len(f"ada asks something, for the {turn}. time. ") for turn in (1, 2, 3))
+    assert f"ada: {asked + 3 * 24} tokens in 3 turns" in output
+    (loops,) = (row["loops"] for row in rows)
+    assert 9 * 24 == loops["generated_tokens"]
+    assert all(loops[name] > 0 for name in ("first_token_p50_s", "token_p50_s", "tokens_per_s"))
+
+
+def test_diffusion(under_warpspan):
+    """A diffusion pipeline: each image is one inference, with the time of its steps."""
+    pytest.importorskip("diffusers")
+    output, rows = under_warpspan("diffusion.py")
+    assert "a cat on the moon: (16, 16, 3)" in output
+    assert [("diffusion", "UNet2DConditionModel", 3)] == summary(rows)
+    (loops,) = (row["loops"] for row in rows)
+    assert 30 == loops["denoise_steps"]
+    assert loops["denoise_step_p50_s"] > 0
 
 
 def leaks(file):

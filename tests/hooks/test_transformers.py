@@ -573,38 +573,40 @@ def test_everything_is_taken_back(uninstrumented, tiny):
     assert not hasattr(Later.generate, "__wrapped__")
 
 
-@pytest.mark.parametrize("broken", ["renamed", "output", "arguments"])
-def test_other_internals_cost_information_only(telemetry, tiny, monkeypatch, broken):
-    """A renamed method, another output or other arguments: less is told, nothing fails."""
-    model = tiny.model("llama")
-    original = type(model).forward
+@pytest.mark.parametrize("changed", ["output", "arguments", "configuration"])
+def test_other_internals_cost_information_only(telemetry, tiny, changed):
+    """Another output, other arguments, no configuration: less is told, nothing fails."""
 
     class Output:
-        shape = "unknown"
+        sequences = "ids"
 
-    if broken == "renamed":
-
-        def decode(self, *args, **kwargs):
-            return original(self, *args, **kwargs)
-
-        monkeypatch.setattr(type(model), "forward", decode)
-    monkeypatch.setattr(model, "_sample", getattr(model, "_sample", None), raising=False)
-
-    class Mine(type(model)):
-        def generate(self, ids, **kwargs):
-            if broken == "arguments":
-                kwargs["tokens_for_the_model"] = ids
-                return self(input_ids=ids)
-            if broken == "output":
-                self(input_ids=ids)
+    class Changed(transformers.LlamaForCausalLM):
+        def generate(self, text, **options):
+            logits = self(tiny.prompt(1, 4)).logits
+            if changed == "output":
                 return Output()
-            return self(ids).logits
+            if changed == "configuration":
+                del self.config
+            return {"tokens": logits} if changed == "arguments" else logits
 
-    mine = Mine(model.config).eval()
-    mine.generate(tiny.prompt(1, 4))
+    Changed(tiny.model("llama").config).eval().generate("a prompt", generation_config=[1])
     (span,) = telemetry.inferences()
-    assert ("generate Mine", 1) == (span["name"], span["attributes"]["pytorch.step.count"])
+    assert ("generate Changed", 1) == (span["name"], span["attributes"]["pytorch.step.count"])
     assert "pytorch.token.generated.count" not in span["attributes"]
+    assert "pytorch.prefill.time" in span["attributes"]
+
+
+def test_a_method_that_is_renamed(uninstrumented, tiny, monkeypatch):
+    """Without `generate` there is nothing to patch: its module calls are inferences."""
+    original = transformers.GenerationMixin.generate
+    monkeypatch.setattr(transformers.GenerationMixin, "produce", original, raising=False)
+    monkeypatch.delattr(transformers.GenerationMixin, "generate")
+    uninstrumented.instrument()
+    tiny.model("llama").produce(tiny.prompt(1, 4), max_new_tokens=2, do_sample=False)
+    assert ["forward LlamaForCausalLM"] * 2 == [
+        span["name"] for span in uninstrumented.inferences()
+    ]
+    uninstrumented.uninstrument()
 
 
 def test_a_library_without_what_we_look_for(uninstrumented, monkeypatch):
