@@ -337,6 +337,23 @@ def test_a_compiled_forward_with_a_static_cache(telemetry, tiny):
     assert graphs
 
 
+@pytest.mark.skipif(VERSION < (5, 0), reason="only new versions do")
+def test_a_decode_that_generate_compiles(telemetry, tiny):
+    """As by default with a static cache on a GPU: each call of the compiled model is a step."""
+    config = transformers.CompileConfig(backend="eager", fullgraph=True, dynamic=False, mode=None)
+    config._compile_all_devices = True
+    torch.compiler.reset()
+    tiny.model("llama").generate(
+        tiny.prompt(1, 5),
+        max_new_tokens=6,
+        do_sample=False,
+        cache_implementation="static",
+        compile_config=config,
+    )
+    torch.compiler.reset()
+    assert [(6, 5, None, 5, 6)] == list(map(counts, telemetry.inferences()))
+
+
 def test_a_compiled_model_of_the_users(telemetry, tiny):
     """torch.compile(model).generate: torch's wrapper is not taken for another model."""
     torch.compiler.reset()
