@@ -175,7 +175,8 @@ def _generation(times: StepTimes, sections: Sections, spent: dict[int, float]) -
     decode_s += sections.over_decode_s
     mean = p50 = p99 = longest = None
     if sections.speculative:
-        mean = decode_s / sections.later_tokens if sections.later_tokens else None
+        if steps and sections.later_tokens:
+            mean = decode_s / sections.later_tokens
     elif steps:
         mean = decode_s / steps
         _, p50, p99, longest = _spread(intervals) or (None, None, None, None)

@@ -70,11 +70,11 @@ class StepTally:
                 self._over += 1
                 self._over_ns += ended_ns - began_ns
                 self.sections.overflow(phase, ended_ns, times_ns[-1])
-        elif mark is None:
+        elif mark is None or self.timeline is None:  # none in a child that was forked meanwhile
             times_ns.extend((phase, began_ns, ended_ns))
         else:
             stream, begin = mark
-            end = self.timeline.mark_on(stream)  # type: ignore[union-attr]
+            end = self.timeline.mark_on(stream)
             with self._lock:
                 times_ns.extend((phase, began_ns, ended_ns))
                 self._marks += (begin, end)

@@ -376,4 +376,6 @@ def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
         if isinstance(scope, Window):
             scope._closed_to = closed_to
             scope._events = scope._holder = None  # the child must not touch the device
+            if scope.steps is not None:
+                scope.steps.timeline = None
         scope = scope._token.old_value if scope._token is not None else None

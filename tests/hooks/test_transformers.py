@@ -337,6 +337,23 @@ def test_a_compiled_forward_with_a_static_cache(telemetry, tiny):
     assert graphs
 
 
+@pytest.mark.skipif(VERSION < (5, 0), reason="only new versions do")
+def test_a_decode_that_generate_compiles(telemetry, tiny):
+    """As by default with a static cache on a GPU: each call of the compiled model is a step."""
+    config = transformers.CompileConfig(backend="eager", fullgraph=True, dynamic=False, mode=None)
+    config._compile_all_devices = True
+    torch.compiler.reset()
+    tiny.model("llama").generate(
+        tiny.prompt(1, 5),
+        max_new_tokens=6,
+        do_sample=False,
+        cache_implementation="static",
+        compile_config=config,
+    )
+    torch.compiler.reset()
+    assert [(6, 5, None, 5, 6)] == list(map(counts, telemetry.inferences()))
+
+
 def test_a_compiled_model_of_the_users(telemetry, tiny):
     """torch.compile(model).generate: torch's wrapper is not taken for another model."""
     torch.compiler.reset()
@@ -563,6 +580,10 @@ def test_everything_is_taken_back(uninstrumented, tiny):
     model = Mine(transformers.LlamaConfig(**tiny.model("llama").config.to_dict())).eval()
     model.generate(tiny.prompt(1, 4), max_new_tokens=2, do_sample=False)
     assert ["generate Mine"] == [span["name"] for span in uninstrumented.inferences()]
+    assert (True, False) == (
+        transformers.LlamaForCausalLM.can_generate(),
+        transformers.LlamaModel.can_generate(),
+    )
     uninstrumented.uninstrument()
     assert before == [vars(owner).get(name) for owner, name in owners]
 
@@ -596,6 +617,7 @@ def test_other_internals_cost_information_only(telemetry, tiny, changed):
     assert "pytorch.prefill.time" in span["attributes"]
 
 
+@pytest.mark.skipif(VERSION < (5, 0), reason="old versions ask their own models for it")
 def test_a_method_that_is_renamed(uninstrumented, tiny, monkeypatch):
     """Without `generate` there is nothing to patch: its module calls are inferences."""
     original = transformers.GenerationMixin.generate

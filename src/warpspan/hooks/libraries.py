@@ -17,6 +17,7 @@ _BATCHING = "transformers.generation.continuous_batching.continuous_api"
 _HOOKS: tuple[tuple[str, Callable[[Patches, Switch, Any], None]], ...] = (
     ("transformers.generation.utils", transformers.patch_generate),
     (_BATCHING, transformers.patch_batching),
+    ("transformers.modeling_utils", transformers.patch_compiled_call),
     ("transformers.pipelines.base", transformers.patch_pipelines),
     ("transformers.tokenization_utils_base", transformers.patch_tokenizers),
     ("sentence_transformers", sentence_transformers.patch),

@@ -142,15 +142,19 @@ def patch(
         return
 
     def apply(owner: type) -> None:
-        for name, wrap in wraps.items():
-            original = vars(owner).get(name)
-            if not callable(original) or _MARK in getattr(original, "__dict__", {}):
-                continue
-            if getattr(original, "__isabstractmethod__", False):
-                continue
-            wrapper = wrap(original)
-            setattr(wrapper, _MARK, True)
-            patches.apply(owner, name, wrapper)
+        # Also what a mixin in front of the base overrides, as Whisper's did in old versions.
+        for holder in owner.__mro__:
+            for name, wrap in wraps.items():
+                original = vars(holder).get(name)
+                if not callable(original) or _MARK in getattr(original, "__dict__", {}):
+                    continue
+                if getattr(original, "__isabstractmethod__", False):
+                    continue
+                wrapper = wrap(original)
+                setattr(wrapper, _MARK, True)
+                patches.apply(holder, name, wrapper)
+            if holder is base:
+                break
 
     for owner in _family(base):
         try:

@@ -55,7 +55,7 @@ def _inlined(switch: Switch) -> Callable[..., Any]:
                     return self._call_impl(*args, **kwargs)
                 return self._call_impl(*args)
             return self._compiled_call_impl(*args, **kwargs)
-        return _outermost(switch, original, self, args, kwargs)
+        return outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
@@ -64,18 +64,19 @@ def _around(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
         if _is_dynamo_compiling() or _scope().covers:
             return original(self, *args, **kwargs)
-        return _outermost(switch, original, self, args, kwargs)
+        return outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
 
-def _outermost(
+def outermost(
     switch: Switch,
     call: Callable[..., Any],
     module: Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
+    """Call a module that nothing open covers, as an inference or a step of one."""
     tracker = switch.tracker
     scope = None if tracker is None else tracker.open_call(module, args, kwargs)
     if scope is None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from warpspan.hooks import loops
-from warpspan.hooks.module_call import Switch
+from warpspan.hooks.module_call import Switch, outermost
 from warpspan.hooks.patches import Patches
 from warpspan.loops import Loop, open_loop
 from warpspan.probes.model import unwrap
@@ -25,6 +25,7 @@ from warpspan.step_figures import ASSISTANT, DECODE, ENCODER, PREFILL, STEP, Sec
 from warpspan.steps import Section
 from warpspan.tracker import Tracker
 
+_is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -36,6 +37,34 @@ def patch_generate(patches: Patches, switch: Switch, module: Any) -> None:
         "generate_batch": loops.loop(switch, Batching),
     }
     loops.patch(patches, switch, mixin, wraps)
+
+
+def patch_compiled_call(patches: Patches, switch: Switch, module: Any) -> None:
+    """Patch what gives `generate` the compiled model for decoding (`transformers.modeling_utils`).
+
+    It compiles `__call__` itself, so that Dynamo has taken our own out of it.
+    """
+    owner = getattr(module, "PreTrainedModel", None)
+    original = getattr(owner, "get_compiled_call", None)
+    if owner is None or original is None:  # an old version compiles nothing by itself
+        return
+
+    @functools.wraps(original)
+    def get_compiled_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        compiled = original(self, *args, **kwargs)
+
+        def call_compiled(model: Any, *args: Any, **kwargs: Any) -> Any:
+            del model
+            return compiled(*args, **kwargs)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _is_dynamo_compiling() or current.get().covers:
+                return compiled(*args, **kwargs)
+            return outermost(switch, call_compiled, self, args, kwargs)
+
+        return call
+
+    patches.apply(owner, "get_compiled_call", get_compiled_call)
 
 
 def patch_batching(patches: Patches, switch: Switch, module: Any) -> None:
