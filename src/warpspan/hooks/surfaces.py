@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.hooks.dynamo import leave_out, skip_frame
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes.transfers import Tally
@@ -24,6 +25,7 @@ from warpspan.probes.transfers import Tally
 has_torch_function = torch._C._has_torch_function_unary
 _disabled = torch._C._disabled_torch_function_impl
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_transform = torch._C._functorch.peek_interpreter_stack
 _NoTorchFunction = torch._C.DisableTorchFunction
 
 #: Inside a call that is counted as a whole.
@@ -40,6 +42,7 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
         on_host: tensors in host memory matter, too.
     """
     bind = original(name).__get__
+    replacement = leave_out(replacement)
 
     # The tests of a tensor stand here rather than in a function: each costs what one call does.
     if on_host:
@@ -61,7 +64,7 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
                 return bind(tensor, owner)
             return MethodType(replacement, tensor)
 
-    surface = type("Surface", (), {"__slots__": (), "__get__": get})
+    surface = type("Surface", (), {"__slots__": (), "__get__": skip_frame(get)})
     patches.apply(torch.Tensor, name, surface())
 
 
@@ -76,6 +79,7 @@ def in_order(switch: Switch) -> bool:
         switch.tracker is not None
         # Fake tensors, tracers and counters of operations.
         and not _dispatch_modes()
+        and _transform() is None  # vmap's and grad's tensors are wrappers around the real ones
         and not inside.get()
     )
 
@@ -102,12 +106,14 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return look
 
 
+@skip_frame
 def _overrides(tensor: torch.Tensor) -> bool:
     """Whether its class handles functions of torch itself, or else a mode of the user's does."""
     kind = type(tensor)
     return kind is not torch.Tensor and kind.__torch_function__ is not _disabled
 
 
+@skip_frame
 def _is_cuda(tensor: torch.Tensor) -> bool:
     with _NoTorchFunction():
         return tensor.is_cuda

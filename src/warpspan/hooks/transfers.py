@@ -107,6 +107,9 @@ def _started(
     """What is known of a copy before it; None for none. The tally's `leave` must follow."""
     try:
         planned = plan(tensor, args, kwargs)
+    except Exception:
+        return None  # arguments that torch refuses itself, a device that is not there
+    try:
         if planned is None or not surfaces.in_order(switch) or _capturing():
             return None
         caller = sys._getframe(2).f_globals.get("__name__")
