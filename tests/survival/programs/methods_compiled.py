@@ -17,10 +17,10 @@ if sys.argv[1] != "never":
     warpspan.WarpspanInstrumentor().instrument()
     instrumentor._instrumentation._patch_tensors()  # as when CUDA is initialised
 
-import torch._dynamo  # noqa: E402 - after the patch
-from torch._dynamo.testing import CompileCounter  # noqa: E402
-from torch._dynamo.utils import counters  # noqa: E402
-from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
+import torch._dynamo
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
+from torch.fx.experimental.proxy_tensor import make_fx
 
 warnings.simplefilter("ignore")
 logging.disable()  # what Dynamo says of graph breaks
