@@ -52,7 +52,9 @@ class Runs(nn.Module):
 
 @pytest.fixture
 def model(telemetry, device):
-    return Runs(device)
+    model = Runs(device)
+    yield model
+    model._parameters.clear()  # pytest still holds the model while the device looks for tensors
 
 
 def element(model):
@@ -111,9 +113,7 @@ def test_a_wait_inside_an_inference(telemetry, model, name):
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_a_wait_after_an_inference_that_its_device_still_works_on(
-    device, telemetry, model, name
-):
+def test_a_wait_after_an_inference_that_its_device_still_works_on(device, telemetry, model, name):
     """It waits for the inference, though its call has returned."""
     kind, action, _ = WAITS[name]
     model()
@@ -239,6 +239,7 @@ def test_waits_of_steps_are_the_inferences(device, telemetry, model):
 
 def test_threads_that_work_for_one_inference(device, telemetry, model):
     """With its context: their waits are the inference's."""
+
     def spread(model):
         def work():
             torch.cuda.synchronize()

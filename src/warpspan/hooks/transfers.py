@@ -171,7 +171,7 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     if isinstance(first, torch.Tensor):
         where, rest = first.device, args[1:]
     else:
-        where, rest = torch.device(first), args[2:]  # a dtype stands between
+        where, rest = _device(first), args[2:]  # a dtype stands between
     asynchronous = kwargs.get("non_blocking", rest[0] if rest else False)
     return _planned(tensor, where, bool(asynchronous))
 
@@ -179,7 +179,7 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _plan_cuda(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Move | None:
     where = args[0] if args else kwargs.get("device")
     asynchronous = kwargs.get("non_blocking", args[1] if len(args) > 1 else False)
-    return _planned(tensor, torch.device("cuda" if where is None else where), bool(asynchronous))
+    return _planned(tensor, _device("cuda" if where is None else where), bool(asynchronous))
 
 
 def _plan_cpu(
@@ -198,13 +198,25 @@ def _plan_copy(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, An
     return _planned(source, tensor.device, bool(asynchronous), tensor)
 
 
+def _device(what: Any) -> torch.device | None:
+    """The device that an argument means; None where it means none, as torch itself will say."""
+    try:
+        device = torch.device(what)
+    except (RuntimeError, TypeError):
+        return None
+    exists = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+    return device if exists else None
+
+
 def _planned(
     source: torch.Tensor,
-    where: torch.device,
+    where: torch.device | None,
     asynchronous: bool,
     target: torch.Tensor | None = None,
 ) -> _Move | None:
     """The copy of a tensor to a device; None where CUDA has no part in it, or nothing is copied."""
+    if where is None:
+        return None
     if where.type == "cuda":
         index = torch.cuda.current_device() if where.index is None else where.index
         if not source.is_cuda:
