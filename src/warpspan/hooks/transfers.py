@@ -106,8 +106,10 @@ def _started(
 ) -> tuple[Tally, _Move, bool, Lease | None, int] | None:
     """What is known of a copy before it; None for none. The tally's `leave` must follow."""
     try:
+        if not surfaces.in_order(switch, tensor):
+            return None
         planned = plan(tensor, args, kwargs)
-        if planned is None or not surfaces.in_order(switch) or _capturing():
+        if planned is None or _capturing():
             return None
         caller = sys._getframe(2).f_globals.get("__name__")
         weights = caller in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
@@ -168,6 +170,7 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     first = args[0] if args else kwargs.get("device", kwargs.get("other"))
     if first is None or isinstance(first, torch.dtype):
         return None
+    where: torch.device | None
     if isinstance(first, torch.Tensor):
         where, rest = first.device, args[1:]
     else:
@@ -285,7 +288,7 @@ def _pinning(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]
 
 def _count_pinned(switch: Switch, pinned: torch.Tensor, spent_ns: int) -> None:
     try:
-        if not surfaces.in_order(switch):
+        if not surfaces.in_order(switch, pinned):
             return
         tally = switch.tracker.around.arriving(weights=False)  # type: ignore[union-attr]
         if tally is None:
