@@ -273,12 +273,16 @@ def test_functions_that_transform(patched):
         torch.vmap(lambda row: row.sum().item())(x)
 
 
-def test_fake_tensors(patched):
+def test_fake_tensors(request):
     """Those of a device that is not there, too; no wait is one."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        fake = torch.empty(3, device="cuda:0")
+        try:
+            fake = torch.empty(3, device="cuda:0")
+        except RuntimeError:
+            pytest.skip("this version of torch asks the driver for a fake tensor")
+        request.getfixturevalue("patched")
         assert "cpu" == fake.cpu().device.type
         assert "cuda" == fake.to("cuda:0").device.type
         assert (3,) == torch.empty(3).to("cuda:0").shape

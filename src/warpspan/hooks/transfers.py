@@ -158,7 +158,7 @@ def _stays(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if kind is torch.dtype or first is None:
         return True
     if kind is torch.device:
-        return first.type == "cpu" and not tensor.is_cuda
+        return first == _CPU and not tensor.is_cuda
     return kind is str and first == "cpu" and not tensor.is_cuda
 
 
