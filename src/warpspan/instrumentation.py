@@ -52,7 +52,7 @@ class Instrumentation:
         self._initialized: WhenInitialized | None = None
         try:
             self._switch = module_call.patch(self._patches, self.tracker)
-            cuda_graph.patch(self._patches)
+            cuda_graph.patch(self._patches, self._switch)
             if settings.memory:
                 peak_memory.patch(self._patches, self._ledger)
             if settings.transfers:

@@ -16,11 +16,12 @@ import torch
 from warpspan import around, guard
 from warpspan.completion import Completion
 from warpspan.config import Settings
-from warpspan.probes import clock, garbage, inputs
+from warpspan.probes import capture, clock, garbage, inputs
+from warpspan.probes.graphs import Graphs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
-from warpspan.probes.transfers import forget_events
+from warpspan.probes.transfers import forget_events, is_waiting
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import (
     OUTSIDE,
@@ -69,8 +70,13 @@ class Tracker:
         self.sink = sink
         self.around = around.Around(sink)
         self.registry = Registry(self._is_recorded)
+        self.graphs = Graphs()
         self.completion = Completion(
-            self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
+            self._finish,
+            settings.queue_size,
+            settings.flush_timeout_s,
+            self._hurry,
+            is_waiting,
         )
         self.places = self._make_places()
         self._rss_bytes: int | None = None
@@ -95,6 +101,8 @@ class Tracker:
                 or _dispatch_mode(_FAKE) is not None
             ):
                 return None
+            if self.graphs.open and self._capture(module, args, kwargs):
+                return Shade()  # the graph's replay is the inference, its capture computes nothing
             if current.get() is not OUTSIDE:
                 outer = self._settle()
                 if isinstance(outer, Window) and outer.takes_steps:
@@ -128,6 +136,47 @@ class Tracker:
     ) -> Scope:
         entry = self.registry.entry(module)
         return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
+
+    def _capture(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether a module call is captured and not run; the graph then remembers the module."""
+        graph = self.graphs.here()
+        if graph is None:
+            return False
+        graph.called(
+            self.registry.entry(module),
+            inputs.look(args, kwargs),
+            training=_is_grad_enabled() and _is_training(module),
+        )
+        return True
+
+    def open_replay(self, graph: Any) -> Scope | None:
+        """A scope for a graph's replay that nothing open covers; None where it is no inference.
+
+        Backward passes that `make_graphed_callables` captured replay inside autograd.
+        """
+        try:
+            if _graph_task_id() != -1:
+                return None
+            known = self.graphs.of(graph)
+            if known.excluded or (known.training and not self.settings.training):
+                return None
+            model = known.model
+            if known.start is None:
+                place = self.places.at(known.device) if known.device else self.places.current()
+                name = None if model is None else model.name
+                known.start = place, *_start("graph_replay", name, place)
+            place, name, attributes = known.start
+            if current.get() is not OUTSIDE:
+                outer = self._settle()
+                if isinstance(outer, Window) and outer.takes_steps:
+                    capturing = place.timeline is not None and place.timeline.capturing
+                    return None if capturing else outer.step(model, known.seen)
+            return self._open(place, name, attributes, "graph_replay", model, known.seen)
+        except Exception as error:
+            guard.caught("begin", error)
+            return None
 
     def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Shade | Window:
         """A scope for an inference that the user names; module calls inside are its steps."""
@@ -183,7 +232,7 @@ class Tracker:
         cpu_time: bool = True,
     ) -> Shade | Window:
         if place.timeline is not None and place.timeline.capturing:
-            return Shade()  # the graph's replay is the inference, its capture computes nothing
+            return Shade()  # a capture that Python code did not begin
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
@@ -300,7 +349,8 @@ class Tracker:
         guard.faults.clear()
         self.places = self._make_places()
         self.registry.forget()
-        clock.gate = clock.CaptureGate()
+        self.graphs = Graphs()
+        capture.gate.forget()
         around.reset()
         forget_events()
 

@@ -14,7 +14,7 @@ from contextvars import ContextVar, Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.probes import clock, garbage, inputs
+from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
@@ -111,6 +111,7 @@ class Window:
     _steps: _StepTally | None = None
     _tally: Tally | None = None
     _thread: int | None = None
+    _times: clock.DeviceTimes | None = None
     _token: Token[Scope] | None = None
     open = True
 
@@ -207,7 +208,7 @@ class Window:
             self._concurrency = self.place.leave(self._entrance, self._ended_ns)
         self._closed_to(self)
 
-    def step(self, model: Entry, seen: inputs.Seen | None) -> Step:
+    def step(self, model: Entry | None, seen: inputs.Seen | None) -> Step:
         """Open a step. The first one tells the model and the input where nobody else did."""
         if self._model is None:
             self._model = model
@@ -229,9 +230,22 @@ class Window:
     @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
-        if self._tally is not None and not self._tally.settled(clock.gate.ask):
+        if self._tally is not None and not self._tally.settled(capture.gate.ask):
             return False  # a copy or a call that belongs to it is under way
-        return self._end_event is None or self.place.timeline.done(self._end_event)  # type: ignore[union-attr]
+        if self._end_event is None or self._times is not None:
+            return True
+        overlapped = self._entrance is None or self._entrance[0] > 0
+        try:
+            self._times = self.place.timeline.times(  # type: ignore[union-attr]
+                self._events,  # type: ignore[arg-type]
+                self._end_event,
+                overlapped=overlapped,
+            )
+        except Exception as error:  # a device that is lost must not cost the span
+            guard.caught("device events", error)
+            self._end_event = None
+            return True
+        return self._times is not None
 
     @property
     def measured(self) -> bool:
@@ -252,14 +266,8 @@ class Window:
         if self.place.is_host:
             if entrance is not None:
                 idle_s = host_idle_s(entrance, self._began_ns)
-        elif device_done and self._events is not None and self._end_event is not None:
-            overlapped = entrance is None or entrance[0] > 0
-            try:
-                device_s, queue_s, idle_s = self.place.timeline.times(  # type: ignore[union-attr]
-                    self._events, self._end_event, overlapped=overlapped
-                )
-            except Exception as error:  # a device that is lost must not cost the span
-                guard.caught("device events", error)
+        elif device_done and self._times is not None:
+            device_s, queue_s, idle_s = self._times
             if entrance is None:  # inside another inference there is no gap to speak of
                 idle_s = None
             if self.place.meter is not None:

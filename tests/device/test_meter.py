@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from warpspan.device.meter import Meter
-from warpspan.probes import clock
+from warpspan.probes import capture, clock
 from warpspan.records import DeviceSample, Quantities, Usage
 
 S = 1_000_000_000
@@ -201,14 +201,14 @@ def test_one_that_is_forgotten_does_not_share_for_ever(machine):
 
 def test_no_question_while_a_graph_is_captured(machine, monkeypatch):
     """The interval gets longer, and shares that are of a part of it are left out."""
-    gate = clock.CaptureGate()
-    monkeypatch.setattr(clock, "gate", gate)
+    gate, graph = capture.CaptureGate(), Machine()
+    monkeypatch.setattr(capture, "gate", gate)
     machine.sample(0, **steady(0))
     events = machine.run(0, 2 * S)
-    gate.opened()
+    gate.opened(graph)
     machine.sample(1 * S, **steady(1 * S))
     assert not events.account
-    gate.closed()
+    gate.closed(graph)
     machine.sample(2 * S, **steady(2 * S))
     usage = machine.meter.usage(events)
     assert (2.0, 1000.0, None) == (usage.gpu_time_s, usage.energy_j, usage.sm_utilization)

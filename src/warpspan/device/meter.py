@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from warpspan.device.attribution import Interval, Run, Share, Shared, interval, share, while_busy
-from warpspan.probes import clock
+from warpspan.probes import capture
 from warpspan.probes.clock import DeviceTimeline, Events
 from warpspan.probes.place import Place
 from warpspan.records import DeviceSample, DeviceUsage, Quantities, Usage
@@ -159,7 +159,7 @@ class Meter:
         self.latest = sample
         self.samples += 1
         self.cost_s += sample.cost_s
-        if not clock.gate.ask(self._resolve):
+        if not capture.gate.ask(self._resolve):
             self._skipped = True  # a graph is being captured: no question may be asked
             return
         if self._skipped:  # shares are since the sample before, the interval is longer

@@ -1,4 +1,8 @@
-"""Graph captures: nothing may ask the driver anything while one is open."""
+"""CUDA graphs: their captures are left alone, and an outermost replay is an inference.
+
+`torch.cuda.graph`, `make_graphed_callables` and the graph trees behind
+`torch.compile(mode="reduce-overhead")` all capture and replay by these methods.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,87 @@ from typing import Any
 
 import torch
 
+from warpspan import guard
+from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
-from warpspan.probes import clock
+from warpspan.probes.capture import gate
+from warpspan.window import current
+
+_scope = current.get
 
 
-def patch(patches: Patches) -> None:
-    """Close the gate to the driver from the begin of each capture to its end."""
+def patch(patches: Patches, switch: Switch) -> None:
+    """Have captures close the gate to the driver, and replays open an inference.
+
+    Args:
+        patches: where the patches are noted.
+        switch: says whether replays are recorded, and by whom.
+    """
     graph = torch.cuda.CUDAGraph
-    begin, end = graph.capture_begin, graph.capture_end
+    begin, replayed = graph.capture_begin, graph.replay
 
     @functools.wraps(begin)
     def capture_begin(self: Any, *args: Any, **kwargs: Any) -> None:
-        clock.gate.opened()
+        gate.opened(self)
         try:
             begin(self, *args, **kwargs)
         except BaseException:
-            clock.gate.closed()
+            gate.closed(self)
             raise
+        if (tracker := switch.tracker) is not None:
+            try:
+                tracker.graphs.began(self)
+            except Exception as error:
+                guard.caught("capture", error)
 
-    @functools.wraps(end)
-    def capture_end(self: Any) -> None:
+    @functools.wraps(replayed)
+    def replay(self: Any, *args: Any, **kwargs: Any) -> None:
+        if _scope().covers or (tracker := switch.tracker) is None:
+            return replayed(self, *args, **kwargs)
+        scope = tracker.open_replay(self)
+        if scope is None:
+            return replayed(self, *args, **kwargs)
         try:
-            end(self)
+            return replayed(self, *args, **kwargs)
+        except BaseException as error:
+            scope.fail(error)
+            raise
         finally:
-            clock.gate.closed()
+            scope.close()
 
-    patches.apply(graph, "capture_begin", capture_begin)
-    patches.apply(graph, "capture_end", capture_end)
+    replacements = {"capture_begin": capture_begin, "replay": replay}
+    # Newer versions of torch end a capture in two parts, and by the first alone where it failed.
+    for name in ("capture_end", "capture_end_pre"):
+        if hasattr(graph, name):
+            replacements[name] = _ending(getattr(graph, name), switch)
+    for name, replacement in replacements.items():
+        _keep_dynamo_out(replacement)
+        patches.apply(graph, name, replacement)
+
+
+def _ending(original: Any, switch: Switch) -> Any:
+    @functools.wraps(original)
+    def end(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            original(self, *args, **kwargs)
+        finally:
+            gate.closed(self)
+            if (tracker := switch.tracker) is not None:
+                tracker.graphs.ended()
+
+    return end
+
+
+def _keep_dynamo_out(function: Any) -> None:
+    """Have Dynamo treat it as it treats the original: a graph break, and nothing inside compiled.
+
+    torch's methods are left out by their file, ours would be traced down to the context variable.
+    """
+    function._torchdynamo_disable = True
+    dynamo = torch._C._dynamo.eval_frame
+    if hasattr(dynamo, "skip_code"):  # torch 2.4 to 2.6
+        dynamo.skip_code(function.__code__)
+    else:
+        skip = dynamo._FrameAction.SKIP
+        strategy = dynamo._FrameExecStrategy(skip, skip)
+        dynamo.set_code_exec_strategy(function.__code__, strategy)

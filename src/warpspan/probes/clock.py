@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+
+from warpspan.probes.capture import gate
 
 # The host's clocks stand here as names so that a scripted device can set the first two.
 host_ns = time.perf_counter_ns
@@ -19,35 +19,6 @@ thread_ns = time.thread_time_ns
 # The clocks of host and device drift apart by about 10 µs a second, so the anchor that ties them
 # together is renewed about once a second: one stream query a second on the caller's thread.
 _ANCHOR_AGE_NS = 1_000_000_000
-
-
-class CaptureGate:
-    """Keeps questions to the driver away from graph captures.
-
-    In CUDA's global capture mode a query from any thread breaks the capture of another.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open = 0
-
-    def opened(self) -> None:
-        """A capture begins; waits for the one question that may be under way."""
-        with self._lock:
-            self._open += 1
-
-    def closed(self) -> None:
-        """A capture ended."""
-        with self._lock:
-            self._open = max(0, self._open - 1)
-
-    def ask(self, question: Callable[[], bool]) -> bool:
-        """The answer, or False while a capture is open anywhere in the process."""
-        with self._lock:
-            return not self._open and question()
-
-
-gate = CaptureGate()
 
 
 class Lease:
@@ -114,7 +85,10 @@ class DeviceTimeline:
 
     @property
     def capturing(self) -> bool:
-        """Whether the current stream is in a graph capture, where events can't be read later."""
+        """Whether the device's current stream is in a capture, where events can't be read later."""
+        if torch._C._cuda_getDevice() != self._ordinal:  # torch asks for the current device only
+            with torch.cuda.device(self._ordinal):
+                return bool(torch.cuda.is_current_stream_capturing())
         return bool(torch.cuda.is_current_stream_capturing())
 
     def start(self) -> Events:
@@ -124,7 +98,7 @@ class DeviceTimeline:
         found_idle = False
         now = host_ns()
         if now >= self._anchor_due_ns:
-            found_idle = gate.ask(stream.query)
+            found_idle = bool(gate.ask(stream.query, wait=False))
             now = host_ns()
             if found_idle:
                 self._anchor_due_ns = now + _ANCHOR_AGE_NS
@@ -150,24 +124,27 @@ class DeviceTimeline:
             event = torch.cuda.Event(enable_timing=True)
         return Lease(event, self._pool)
 
-    def done(self, end: Lease) -> bool:
-        """Whether the device has passed the end event. Asks, never waits."""
-        return gate.ask(end.event.query)
+    def times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes | None:
+        """The times of an inference; None where the device has not passed its end or can't be asked.
 
-    def times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes:
-        """The times of an inference whose end is `done`.
+        All is asked at once: a capture may begin between two questions, and reading a time is one.
 
         Args:
             events: what `start` gave.
             end: what `end` gave.
             overlapped: another inference was open on the device when this one began.
         """
+        return gate.ask(lambda: self._times(events, end, overlapped=overlapped))
+
+    def _times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes | None:
+        if not end.event.query():
+            return None
         start = events.start.event
         idle_s = None
         if events.previous_end is not None:
             idle_s = 0.0
             # On another stream it may still be running, and then there was no gap.
-            if not overlapped and self.done(events.previous_end):
+            if not overlapped and events.previous_end.event.query():
                 gap_s = events.previous_end.event.elapsed_time(start) / 1e3
                 idle_s = max(0.0, gap_s)
         started_ns = self.started_ns(events)

@@ -179,6 +179,10 @@ class ScriptedGraph:
         Raises:
             RuntimeError: there is none, or a forbidden call broke it.
         """
+        self.capture_end_pre()
+
+    def capture_end_pre(self) -> None:
+        """End the capture, as newer versions of torch do before they make the graph executable."""
         capture = self._capture
         if capture is None or not capture.open:
             raise refused("illegal state")

@@ -1,0 +1,113 @@
+"""Graph captures: the driver is asked nothing that could break one.
+
+While a capture is open in CUDA's global mode, a query of an event or a stream by any thread of the
+process makes the capture fail; `elapsed_time` queries both its events. Two things keep ours away:
+
+- The gate: no question is asked between the begin and the end of a capture that Python code
+  makes. On ROCm it is the only way, since a query breaks captures of every mode there.
+- The thread that asks is in the relaxed capture mode meanwhile, which keeps its questions from
+  mattering to captures of other threads. That covers captures begun in C++, which nobody sees.
+
+Creating, recording and destroying events is no question: torch does all three inside captures of
+the global mode (`Stream.wait_stream`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
+
+# A capture takes seconds at most. One that is open longer was begun and never ended, and must not
+# hold up telemetry for good. Not obeyed any more only where the relaxed mode protects it as well.
+_ABANDONED_S = 60.0
+
+
+class CaptureGate:
+    """Knows which captures are open, and answers questions to the driver when none is."""
+
+    def __init__(self) -> None:
+        # Re-entrant: a signal handler or a finaliser may begin a capture inside a question.
+        self._lock = threading.RLock()
+        self._open: dict[int, tuple[weakref.ref[Any], float]] = {}
+
+    def opened(self, graph: Any) -> None:
+        """A capture begins; waits for the one question that may be under way.
+
+        It counts as ended, too, when the graph is gone.
+        """
+        key, entries = id(graph), self._open
+        reference = weakref.ref(graph, lambda _: entries.pop(key, None))
+        with self._lock:
+            entries[key] = reference, time.monotonic()
+
+    def closed(self, graph: Any) -> None:
+        """A capture ended, or never began. May be said more than once."""
+        self._open.pop(id(graph), None)
+
+    def ask(self, question: Callable[[], T], *, wait: bool = True) -> T | None:
+        """The answer to a question to the driver; None where it can't be asked now.
+
+        Args:
+            question: asks the driver.
+            wait: wait while another thread asks, which a caller's thread must not.
+        """
+        if not self._lock.acquire(wait):
+            return None
+        try:
+            before = exchange_mode(_RELAXED)
+            try:
+                if self._open and (before is None or not self._abandoned()):
+                    return None
+                return question()
+            finally:
+                if before is not None:
+                    exchange_mode(before)
+        finally:
+            self._lock.release()
+
+    def forget(self) -> None:
+        """Begin anew, as in a forked child."""
+        self._lock = threading.RLock()
+        self._open.clear()
+
+    def _abandoned(self) -> bool:
+        began = time.monotonic() - _ABANDONED_S
+        return all(since < began for _, since in list(self._open.values()))
+
+
+def exchange_mode(mode: int) -> int | None:
+    """Set the calling thread's capture mode; the one before, None where the driver has none."""
+    exchange = _driver()
+    if exchange is None:
+        return None
+    value = ctypes.c_int(mode)
+    # Refused only before the driver is initialised, and then there is no capture.
+    return value.value if exchange(ctypes.byref(value)) == 0 else None
+
+
+@functools.cache
+def _driver() -> Callable[..., int] | None:
+    """The driver's cuThreadExchangeStreamCaptureMode, which needs no context, unlike CUDA's own."""
+    if torch.version.cuda is None:
+        return None
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        exchange: Callable[..., int] = library.cuThreadExchangeStreamCaptureMode
+    except (OSError, AttributeError):
+        return None
+    return exchange
+
+
+gate = CaptureGate()
