@@ -53,6 +53,29 @@ def test_the_thread_finishes_by_itself(finished):
     made.stop()
 
 
+@pytest.mark.parametrize(("waiting", "pause_s"), [(True, 0.0), (False, 0.001)])
+def test_it_works_on_while_a_caller_waits_for_its_device(monkeypatch, waiting, pause_s):
+    """Else it pauses between two slices, so that a caller gets the GIL."""
+    pauses = []
+    behind = threading.Event()
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            behind.set()
+            made._stopped = True
+
+    monkeypatch.setattr("warpspan.completion._SLICE_NS", 1)
+    monkeypatch.setattr("warpspan.completion.time.sleep", sleep)
+    made = Completion(lambda job, done: None, 4, 0.0, waiting=lambda: waiting)
+    asleep(made).push(Job("a"))
+    made.push(Job("b"))
+    made._wake()
+    assert behind.wait(5.0)
+    made.stop()
+    assert [0.01, pause_s] == pauses[:2]
+
+
 def test_it_wakes_again_after_a_quiet_time(finished, monkeypatch):
     """The thread sleeps when nothing comes and is rung awake by the next one."""
     monkeypatch.setattr("warpspan.completion._QUIET_ROUNDS", 0)

@@ -37,6 +37,7 @@ class Completion:
         size: windows that may wait; what comes on top is not recorded, and counted.
         exit_timeout_s: how long the end of the process may wait for windows in flight.
         hurry: called while somebody waits for windows that are not settled.
+        waiting: whether a caller waits for its device now, and so leaves the GIL to others.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Completion:
         size: int,
         exit_timeout_s: float,
         hurry: Callable[[], None] = lambda: None,
+        waiting: Callable[[], bool] = lambda: False,
     ) -> None:
         self._finish = finish
         self._size = size
         self._exit_timeout_s = exit_timeout_s
         self._hurry = hurry
+        self._waiting = waiting
         self._stopped = False
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
         self.dropped: Counter[str] = Counter()
@@ -170,7 +173,7 @@ class Completion:
                 with self._working:
                     began_ns = time.perf_counter_ns()
                     if self._slice() and self._queue:
-                        pause_s = _BEHIND_S
+                        pause_s = 0.0 if self._waiting() else _BEHIND_S
                     self._longest_ns = max(self._longest_ns, time.perf_counter_ns() - began_ns)
             else:
                 quiet += 1

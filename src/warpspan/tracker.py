@@ -21,7 +21,7 @@ from warpspan.probes.graphs import Graphs
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import Entry, Registry, unwrap
 from warpspan.probes.place import Meter, Place, Places
-from warpspan.probes.transfers import forget_events
+from warpspan.probes.transfers import forget_events, is_waiting
 from warpspan.records import DeviceState, start_attributes
 from warpspan.window import (
     OUTSIDE,
@@ -72,7 +72,11 @@ class Tracker:
         self.registry = Registry(self._is_recorded)
         self.graphs = Graphs()
         self.completion = Completion(
-            self._finish, settings.queue_size, settings.flush_timeout_s, self._hurry
+            self._finish,
+            settings.queue_size,
+            settings.flush_timeout_s,
+            self._hurry,
+            is_waiting,
         )
         self.places = self._make_places()
         self._rss_bytes: int | None = None

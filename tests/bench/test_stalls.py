@@ -18,10 +18,10 @@ from warpspan.bench.stalls_services import Segment, Services
 
 def test_a_row():
     """Percentiles are values that occurred; added is over the worst without telemetry."""
-    base = [Segment([2_000, 1_000], 0.0, 0.0, 0, 0)]
+    base = [Segment([2_000, 1_000], 0.0, 0.0, 0.0, 0, 0)]
     segments = [
-        Segment([i * 1_000 for i in range(1, 501)], 0.5, 0.1, 2**20, 2**21),
-        Segment([i * 1_000 for i in range(501, 1001)], 0.5, 0.1, 2**21, 2**22),
+        Segment([i * 1_000 for i in range(1, 501)], 0.5, 0.2, 0.1, 2**20, 2**21),
+        Segment([i * 1_000 for i in range(501, 1001)], 0.5, 0.2, 0.1, 2**21, 2**22),
     ]
     assert stalls.Row(
         service="asyncio",
@@ -33,6 +33,7 @@ def test_a_row():
         max_us=1000.0,
         max_added_us=998.0,
         process_us=1000.0,
+        export_us=400.0,
         helper_us=200.0,
         rss_mib=2.0,
         helper_rss_mib=4.0,
@@ -73,11 +74,11 @@ def test_every_service_gives_latencies(service):
 def test_the_tables_name_every_service_and_variant(capsys, monkeypatch):
     """And the machine that the figures hold for."""
     rows = [
-        stalls.Row(service, variant, 1, *[float(i) for i in range(9)], 0)
+        stalls.Row(service, variant, 1, *[float(i) for i in range(10)], 0)
         for service in stalls._NAMES
         for variant in stalls.VARIANTS
     ]
-    monkeypatch.setenv("COLUMNS", "132")
+    monkeypatch.setenv("COLUMNS", "144")
     stalls_table.render(rows, {"cores": 2})
     printed = capsys.readouterr().out
     wanted = ["cores 2", *stalls._NAMES, *stalls.VARIANTS]

@@ -51,6 +51,7 @@ class Row(NamedTuple):
     max_us: float
     max_added_us: float
     process_us: float
+    export_us: float
     helper_us: float
     rss_mib: float
     helper_rss_mib: float
@@ -178,6 +179,7 @@ def _row(service: str, name: str, segments: list[Any], base: list[Any], lost: in
         latencies[-1] / 1e3,
         (latencies[-1] - most) / 1e3,
         sum(segment.process_s for segment in segments) / count * 1e6,
+        sum(segment.export_s for segment in segments) / count * 1e6,
         sum(segment.helper_s for segment in segments) / count * 1e6,
         segments[-1].rss_bytes / 2**20,
         segments[-1].helper_rss_bytes / 2**20,

@@ -32,6 +32,7 @@ class Segment(NamedTuple):
     Args:
         latencies_ns: of all its inferences.
         process_s: processor time of its process, all threads.
+        export_s: of that, the threads that neither serve nor finish inferences: the exporting ones.
         helper_s: processor time of its export helper.
         rss_bytes: resident memory of the process at the end.
         helper_rss_bytes: that of the helper.
@@ -39,6 +40,7 @@ class Segment(NamedTuple):
 
     latencies_ns: list[int]
     process_s: float
+    export_s: float
     helper_s: float
     rss_bytes: int
     helper_rss_bytes: int
@@ -151,12 +153,14 @@ def work(orders: Connection, environ: dict[str, str], instrumented: bool) -> Non
         service, seconds = order
         helper = _helper()
         began_s, helper_began_s = time.process_time(), _processor_s(helper)
+        exporting = _exporting()
         latencies = services.all[service](seconds)
         flush()
         orders.send(
             Segment(
                 latencies,
                 time.process_time() - began_s,
+                sum(now_s - exporting.get(id_, now_s) for id_, now_s in _exporting().items()),
                 _processor_s(helper) - helper_began_s,
                 _rss_bytes(os.getpid()),
                 _rss_bytes(helper),
@@ -172,6 +176,24 @@ def _helper() -> int | None:
         for pid in path.read_text(encoding="ascii").split()
     ]
     return found[0] if found else None
+
+
+def _exporting() -> dict[str, float]:
+    """Processor time of each thread but the main one and the finisher, in seconds.
+
+    Those of a service are not there yet when it begins.
+    """
+    others = {str(os.getpid())}
+    others |= {
+        str(thread.native_id)
+        for thread in threading.enumerate()
+        if thread.name == "warpspan-finisher"
+    }
+    return {
+        path.name: int((path / "schedstat").read_text(encoding="ascii").split()[0]) / 1e9
+        for path in Path("/proc/self/task").iterdir()
+        if path.name not in others and (path / "schedstat").exists()
+    }
 
 
 def _processor_s(pid: int | None) -> float:

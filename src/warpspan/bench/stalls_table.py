@@ -11,7 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from warpspan.bench.stalls import Row
 
-_WIDTH = 132
+_WIDTH = 144
 
 
 def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
         table.add_column("inferences", justify="right", no_wrap=True)
         for name in ("p50", "p99", "p99.9", "max", "max added"):
             table.add_column(name, justify="right")
-        for name in ("CPU", "helper CPU", "MiB", "helper MiB", "lost"):
+        for name in ("CPU", "export CPU", "helper CPU", "MiB", "helper MiB", "lost"):
             table.add_column(name, justify="right")
         for row in rows:
             if row.service == service:
@@ -35,7 +35,8 @@ def render(rows: Sequence[Row], environment: dict[str, Any]) -> None:
                 table.add_row(row.variant, f"{row.inferences:,}", *(f"{x:,.0f}" for x in figures))
         console.print(table)
     console.print(
-        "CPU: processor time of the process, µs an inference; helper CPU: of the export helper.",
+        "CPU: processor time of the process, µs an inference; export CPU: of that, the exporting "
+        "threads; helper CPU: of the export helper.",
         highlight=False,
         soft_wrap=True,
     )

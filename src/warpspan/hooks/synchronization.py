@@ -96,7 +96,7 @@ def _reading(
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def read(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        tally = surfaces.started(switch)
+        tally = surfaces.started(switch, self)
         if tally is None:
             return original(self, *args, **kwargs)
         began_ns = clock.host_ns()
@@ -134,7 +134,7 @@ def _containing(switch: Switch, original: Callable[..., bool]) -> Callable[..., 
 
     @functools.wraps(original)
     def contains(self: torch.Tensor, element: Any, /) -> bool:
-        tally = surfaces.started(switch)
+        tally = surfaces.started(switch, self)
         if tally is None:
             return original(self, element)
         began_ns = clock.host_ns()

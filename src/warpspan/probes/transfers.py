@@ -31,6 +31,15 @@ _HOLD_NS = 1_000_000_000
 _POOL_SIZE = 512
 _pools: dict[int, deque[Any]] = {}
 
+# Counted calls that run now, in all threads; a list's ends are safe to change without a lock.
+_running: list[None] = []
+
+
+def is_waiting() -> bool:
+    """Whether a caller is in a call that waits for a device, or copies."""
+    return bool(_running)
+
+
 #: The start and end events of a copy.
 Pair: TypeAlias = tuple[Lease, Lease]
 #: Puts a question to the driver, which gives nothing while it can't be asked.
@@ -54,8 +63,9 @@ def lease_event(ordinal: int) -> Lease:
 
 
 def forget_events() -> None:
-    """Drop the pools: in a forked child their events are the parent's."""
+    """Drop the pools: in a forked child their events are the parent's, as are the calls that run."""
     _pools.clear()
+    _running.clear()
 
 
 # Folders of torch and of warpspan, as they stand before the names of their files.
@@ -100,10 +110,13 @@ class Tally:
             if self._sealed:
                 return False
             self._running += 1
-            return True
+        _running.append(None)
+        return True
 
     def leave(self) -> None:
         """The call ended."""
+        if _running:  # not in a child that was forked meanwhile
+            _running.pop()
         with self._lock:
             self._running -= 1
 
