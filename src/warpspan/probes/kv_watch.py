@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from warpspan import guard
@@ -57,8 +58,9 @@ class Pulse(weakref.ref[Any]):
         return self
 
 
-def _stopped(pulse: Any) -> None:
-    pulse.died_ns = clock.host_ns()
+def _stopped(pulse: Any, now_ns: Callable[[], int] = clock.host_ns) -> None:
+    # Bound here: at the end of the process caches may outlive the names of this module.
+    pulse.died_ns = now_ns()
     heir, pulse.heir = pulse.heir, None
     if heir is not None:
         heir.died(pulse)
