@@ -106,8 +106,13 @@ def _started(
 ) -> tuple[Tally, _Move, bool, Lease | None, int] | None:
     """What is known of a copy before it; None for none. The tally's `leave` must follow."""
     try:
+        if not surfaces.in_order(switch, tensor):
+            return None
         planned = plan(tensor, args, kwargs)
-        if planned is None or not surfaces.in_order(switch) or _capturing():
+    except Exception:
+        return None  # arguments that torch refuses itself, a device that is not there
+    try:
+        if planned is None or _capturing():
             return None
         caller = sys._getframe(2).f_globals.get("__name__")
         weights = caller in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
@@ -156,7 +161,7 @@ def _stays(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if kind is torch.dtype or first is None:
         return True
     if kind is torch.device:
-        return first.type == "cpu" and not tensor.is_cuda
+        return first == _CPU and not tensor.is_cuda
     return kind is str and first == "cpu" and not tensor.is_cuda
 
 
@@ -168,10 +173,11 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     first = args[0] if args else kwargs.get("device", kwargs.get("other"))
     if first is None or isinstance(first, torch.dtype):
         return None
+    where: torch.device | None
     if isinstance(first, torch.Tensor):
         where, rest = first.device, args[1:]
     else:
-        where, rest = torch.device(first), args[2:]  # a dtype stands between
+        where, rest = _device(first), args[2:]  # a dtype stands between
     asynchronous = kwargs.get("non_blocking", rest[0] if rest else False)
     return _planned(tensor, where, bool(asynchronous))
 
@@ -179,7 +185,7 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _plan_cuda(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Move | None:
     where = args[0] if args else kwargs.get("device")
     asynchronous = kwargs.get("non_blocking", args[1] if len(args) > 1 else False)
-    return _planned(tensor, torch.device("cuda" if where is None else where), bool(asynchronous))
+    return _planned(tensor, _device("cuda" if where is None else where), bool(asynchronous))
 
 
 def _plan_cpu(
@@ -198,13 +204,25 @@ def _plan_copy(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, An
     return _planned(source, tensor.device, bool(asynchronous), tensor)
 
 
+def _device(what: Any) -> torch.device | None:
+    """The device that an argument means; None where it means none, as torch itself will say."""
+    try:
+        device = torch.device(what)
+    except (RuntimeError, TypeError):
+        return None
+    exists = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+    return device if exists else None
+
+
 def _planned(
     source: torch.Tensor,
-    where: torch.device,
+    where: torch.device | None,
     asynchronous: bool,
     target: torch.Tensor | None = None,
 ) -> _Move | None:
     """The copy of a tensor to a device; None where CUDA has no part in it, or nothing is copied."""
+    if where is None:
+        return None
     if where.type == "cuda":
         index = torch.cuda.current_device() if where.index is None else where.index
         if not source.is_cuda:
@@ -273,7 +291,7 @@ def _pinning(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]
 
 def _count_pinned(switch: Switch, pinned: torch.Tensor, spent_ns: int) -> None:
     try:
-        if not surfaces.in_order(switch):
+        if not surfaces.in_order(switch, pinned):
             return
         tally = switch.tracker.around.arriving(weights=False)  # type: ignore[union-attr]
         if tally is None:
