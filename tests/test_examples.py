@@ -114,6 +114,7 @@ def test_explicit(under_warpspan):
     ] == summary(rows)
 
 
+@installed
 def test_chat(under_warpspan):
     """A chat service: each reply is one inference, with its time to the first token."""
     pytest.importorskip("fastapi")
@@ -127,6 +128,7 @@ def test_chat(under_warpspan):
     assert all(loops[name] > 0 for name in ("first_token_p50_s", "token_p50_s", "tokens_per_s"))
 
 
+@installed
 def test_diffusion(under_warpspan):
     """A diffusion pipeline: each image is one inference, with the time of its steps."""
     pytest.importorskip("diffusers")

@@ -111,11 +111,11 @@ def run(
         methods = _in_own_process(overhead_methods.run, seconds * _METHODS_SHARE)
     with progress.status("Measuring: generate", refresh_per_second=2):
         generated = _in_own_process(overhead_generate.run, seconds / 6)
+    more = [generated.target]
     environment = describe_environment()
     described = ", ".join(f"{name} {value}" for name, value in environment.items())
     console.print(described, highlight=False, soft_wrap=True)
     overhead_generate.render(generated, console)
-    more = [generated.target]
     overhead_table.render(results, console, methods, markdown=markdown, more=more)
     if json_path is not None:
         written = overhead_table.to_json(results, environment, methods, more=more)

@@ -113,7 +113,8 @@ def render(
             _print(_full_rate_grid(result), console, markdown=markdown)
     if methods:
         _print(_method_grid(methods), console, markdown=markdown)
-    _print(_target_grid([*targets(results, methods), *more]), console, markdown=markdown)
+    found = [*targets(results, methods), *more]
+    _print(_target_grid(found), console, markdown=markdown)
 
 
 def _print(grid: _Grid, console: Console, *, markdown: bool) -> None:
