@@ -44,9 +44,13 @@ def run(*command, **environment):
     return done
 
 
-def summary(file):
-    """Operation, model and count of each row that `warpspan report` prints."""
-    rows = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+def report(file):
+    """The rows that `warpspan report` prints."""
+    return json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+
+
+def summary(rows):
+    """Operation, model and count of each row."""
     return sorted((row["operation"], row["model"], row["inference_count"]) for row in rows)
 
 
@@ -63,7 +67,7 @@ def spans(file):
 
 @pytest.fixture
 def under_warpspan(tmp_path):
-    """Runs an example as its docstring says; answers with its output and its summary."""
+    """Runs an example as its docstring says; answers with its output and its rows."""
 
     def start(example, *arguments):
         file = tmp_path / "out.jsonl"
@@ -71,7 +75,7 @@ def under_warpspan(tmp_path):
         command = f"warpspan run -- python examples/{example}"
         assert command in path.read_text(encoding="utf-8")
         done = run(WARPSPAN, "run", "-o", file, "--", sys.executable, path, *arguments)
-        return done.stdout, summary(file)
+        return done.stdout, report(file)
 
     return start
 
@@ -87,7 +91,7 @@ def test_plain_script(under_warpspan):
         "a broken zip",
         "  0.74  The zip broke on the second day. I would like a replacement or my money back.",
     ] == output.splitlines()
-    assert [("forward", "BertModel", 7 + 2)] == rows
+    assert [("forward", "BertModel", 7 + 2)] == summary(rows)
 
 
 @installed
@@ -95,7 +99,7 @@ def test_plain_script(under_warpspan):
 def test_compiled(under_warpspan):
     """A compiled model: one inference a call, under the model's own name."""
     _, rows = under_warpspan("compiled.py")
-    assert [("forward", "Ranker", 40)] == rows
+    assert [("forward", "Ranker", 40)] == summary(rows)
 
 
 @installed
@@ -103,7 +107,65 @@ def test_explicit(under_warpspan):
     """A decorated function, a decorated coroutine and a block: each under the name it was given."""
     output, rows = under_warpspan("explicit.py")
     assert "top 3 of the first:" in output
-    assert [("answer", "Sequential", 8), ("embed", "Sequential", 1), ("rerank", None, 1)] == rows
+    assert [
+        ("answer", "Sequential", 8),
+        ("embed", "Sequential", 1),
+        ("rerank", None, 1),
+    ] == summary(rows)
+
+
+@installed
+def test_chat(under_warpspan):
+    """A chat service: each reply is one inference, with its time to the first token."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("transformers")
+    output, rows = under_warpspan("chat.py")
+    assert [("generate", "LlamaForCausalLM", 9)] == summary(rows)
+    asked = sum(len(f"ada asks something, for the {turn}. time. ") for turn in (1, 2, 3))
+    assert f"ada: {asked + 3 * 24} tokens in 3 turns" in output
+    (loops,) = (row["loops"] for row in rows)
+    assert 9 * 24 == loops["generated_tokens"]
+    assert all(loops[name] > 0 for name in ("first_token_p50_s", "token_p50_s", "tokens_per_s"))
+
+
+@installed
+def test_diffusion(under_warpspan):
+    """A diffusion pipeline: each image is one inference, with the time of its steps."""
+    pytest.importorskip("diffusers")
+    output, rows = under_warpspan("diffusion.py")
+    assert "a cat on the moon: (16, 16, 3)" in output
+    assert [("diffusion", "UNet2DConditionModel", 3)] == summary(rows)
+    (loops,) = (row["loops"] for row in rows)
+    assert 30 == loops["denoise_steps"]
+    assert loops["denoise_step_p50_s"] > 0
+
+
+def leaks(file):
+    """The KV caches that `warpspan report` says are not released: model, count and bytes."""
+    found = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["kv_cache_leaks"]
+    return [(leak["model"], leak["kv_cache_count"], leak["kv_cache_bytes"]) for leak in found]
+
+
+@installed
+def test_kv_cache(under_warpspan, tmp_path):
+    """Conversations that are never evicted are named with all that they hold."""
+    pytest.importorskip("transformers")
+    output, rows = under_warpspan("kv_cache.py", "--conversations", 30)
+    assert output.startswith("30 conversations are kept")
+    assert [("forward", "LlamaForCausalLM", 30 * 8)] == rows
+    # Keys and values of 4 layers, 2 heads of 16 floats, 16 + 7 tokens.
+    assert [("LlamaForCausalLM", 30, 30 * 2 * 4 * 2 * 16 * 4 * 23)] == leaks(tmp_path / "out.jsonl")
+    assert "KV caches of LlamaForCausalLM are not released since" in (
+        run(WARPSPAN, "report", tmp_path / "out.jsonl").stdout
+    )
+
+
+@installed
+def test_kv_cache_with_eviction(under_warpspan, tmp_path):
+    """The same program with its bug mended is not accused."""
+    pytest.importorskip("transformers")
+    under_warpspan("kv_cache.py", "--conversations", 60, "--evict", 4)
+    assert [] == leaks(tmp_path / "out.jsonl")
 
 
 @installed

@@ -87,7 +87,12 @@ def run(
     Returns:
         0, or 1 where the machine was too busy to measure.
     """
-    from warpspan.bench import overhead_methods, overhead_modes, overhead_table
+    from warpspan.bench import (
+        overhead_generate,
+        overhead_methods,
+        overhead_modes,
+        overhead_table,
+    )
 
     if quick:
         seconds = _QUICK_SECONDS
@@ -104,12 +109,17 @@ def run(
                 return 1
     with progress.status("Measuring: replaced methods", refresh_per_second=2):
         methods = _in_own_process(overhead_methods.run, seconds * _METHODS_SHARE)
+    with progress.status("Measuring: generate", refresh_per_second=2):
+        generated = _in_own_process(overhead_generate.run, seconds / 6)
+    more = [generated.target]
     environment = describe_environment()
     described = ", ".join(f"{name} {value}" for name, value in environment.items())
     console.print(described, highlight=False, soft_wrap=True)
-    overhead_table.render(results, console, methods, markdown=markdown)
+    overhead_generate.render(generated, console)
+    overhead_table.render(results, console, methods, markdown=markdown, more=more)
     if json_path is not None:
-        _write(json_path, overhead_table.to_json(results, environment, methods))
+        written = overhead_table.to_json(results, environment, methods, more=more)
+        _write(json_path, written | {"generate": generated._asdict()})
     return 0
 
 

@@ -86,6 +86,7 @@ def render(
     methods: Sequence[MethodCost] = (),
     *,
     markdown: bool = False,
+    more: Sequence[Target] = (),
 ) -> None:
     """Print everything: a table a mode, the full rate, the methods, the targets.
 
@@ -94,6 +95,7 @@ def render(
         console: where to.
         methods: what calls of replaced methods cost.
         markdown: as a document has it, rather than a terminal.
+        more: targets of other measurements.
     """
     console.print(
         "Added to each inference, in µs unless said otherwise. Small: one Linear(4, 4). "
@@ -111,7 +113,8 @@ def render(
             _print(_full_rate_grid(result), console, markdown=markdown)
     if methods:
         _print(_method_grid(methods), console, markdown=markdown)
-    _print(_target_grid(targets(results, methods)), console, markdown=markdown)
+    found = [*targets(results, methods), *more]
+    _print(_target_grid(found), console, markdown=markdown)
 
 
 def _print(grid: _Grid, console: Console, *, markdown: bool) -> None:
@@ -222,6 +225,8 @@ def to_json(
     results: Sequence[ModeResult],
     environment: dict[str, Any],
     methods: Sequence[MethodCost] = (),
+    *,
+    more: Sequence[Target] = (),
 ) -> dict[str, Any]:
     """Everything as a value for `json.dumps`, in nanoseconds."""
     return {
@@ -236,7 +241,8 @@ def to_json(
         },
         "methods": [cost._asdict() for cost in methods],
         "targets": [
-            {**target._asdict(), "met": target.met} for target in targets(results, methods)
+            {**target._asdict(), "met": target.met}
+            for target in [*targets(results, methods), *more]
         ],
     }
 

@@ -16,7 +16,7 @@ from warpspan.hooks.dynamo import leave_out
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes.capture import gate
-from warpspan.window import current
+from warpspan.scopes import current
 
 _scope = current.get
 

@@ -16,8 +16,8 @@ from torch.nn import Module
 
 from warpspan.hooks.dynamo import skip_frame
 from warpspan.hooks.patches import Patches
+from warpspan.scopes import current
 from warpspan.tracker import Tracker
-from warpspan.window import current
 
 # Looked up by every module call: a global of this module is found sooner than a closure's cell.
 _is_dynamo_compiling = torch.compiler.is_dynamo_compiling
@@ -59,7 +59,7 @@ def _inlined(switch: Switch) -> Callable[..., Any]:
                     return self._call_impl(*args, **kwargs)
                 return self._call_impl(*args)
             return self._compiled_call_impl(*args, **kwargs)
-        return _outermost(switch, original, self, args, kwargs)
+        return outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
@@ -68,26 +68,31 @@ def _around(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
         if _is_dynamo_compiling() or _scope().covers:
             return original(self, *args, **kwargs)
-        return _outermost(switch, original, self, args, kwargs)
+        return outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
 
-def _outermost(
+def outermost(
     switch: Switch,
     call: Callable[..., Any],
     module: Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
+    """Call a module that nothing open covers, as an inference or a step of one."""
     tracker = switch.tracker
     scope = None if tracker is None else tracker.open_call(module, args, kwargs)
     if scope is None:
         return call(module, *args, **kwargs)
     try:
-        return call(module, *args, **kwargs)
+        result = call(module, *args, **kwargs)
     except BaseException as error:
         scope.fail(error)
         raise
+    else:
+        if scope.use is not None:
+            scope.use.returned(result)
+        return result
     finally:
         scope.close()
