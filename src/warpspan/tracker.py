@@ -256,7 +256,7 @@ class Tracker:
             cpu_time,
         )
         if arrived is not None:
-            window.received(arrived)
+            window.noted = arrived
         try:
             window.begin()
         except BaseException:
@@ -270,7 +270,7 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
-            if window.measured:
+            if window.place.timeline is not None:
                 self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)
