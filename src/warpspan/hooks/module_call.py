@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
+from warpspan.hooks.dynamo import skip_frame
 from warpspan.hooks.patches import Patches
 from warpspan.tracker import Tracker
 from warpspan.window import current
@@ -40,7 +41,10 @@ def patch(patches: Patches, tracker: Tracker) -> Switch:
         replacement = _inlined(switch)
     else:  # somebody patched before us: call theirs
         replacement = _around(switch, original)
-    _skip_frame(replacement)
+    # torch's own `_wrapped_call_impl` is treated so by its file. Ours would otherwise be the frame
+    # that Dynamo compiles, for every model the same one: nine compiled models would exceed its
+    # limit of eight graphs for one code object and fall back to eager.
+    skip_frame(replacement)
     patches.apply(Module, "__call__", replacement)
     return switch
 
@@ -87,19 +91,3 @@ def _outermost(
         raise
     finally:
         scope.close()
-
-
-def _skip_frame(function: Callable[..., Any]) -> None:
-    """Have Dynamo run this frame as it is and begin with the frames inside it.
-
-    torch's own `_wrapped_call_impl` is treated so by its file. Ours would otherwise be the frame
-    that Dynamo compiles, for every model the same one: nine compiled models would exceed its
-    limit of eight graphs for one code object and fall back to eager.
-    """
-    dynamo = torch._C._dynamo.eval_frame
-    if hasattr(dynamo, "skip_code"):  # torch 2.4 to 2.6
-        dynamo.skip_code(function.__code__)
-    else:
-        action = dynamo._FrameAction
-        strategy = dynamo._FrameExecStrategy(action.SKIP, action.DEFAULT)
-        dynamo.set_code_exec_strategy(function.__code__, strategy)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.hooks.dynamo import leave_out, skip_frame
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes.transfers import Tally
@@ -25,6 +26,7 @@ from warpspan.probes.transfers import Tally
 has_torch_function = torch._C._has_torch_function_unary
 _disabled = torch._C._disabled_torch_function_impl
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_transform = torch._C._functorch.peek_interpreter_stack
 _NoTorchFunction = torch._C.DisableTorchFunction
 
 #: Inside a call that is counted as a whole.
@@ -41,6 +43,7 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
         on_host: tensors in host memory matter, too.
     """
     before = original(name)
+    replacement = leave_out(replacement)
 
     # The tests of a tensor stand here rather than in a function: each costs what one call does.
     if on_host:
@@ -65,7 +68,7 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
             return MethodType(replacement, tensor)
 
     # Dynamo does not ask classes but looks into them, and knows how to ask a static method.
-    surface = type("Surface", (staticmethod,), {"__get__": get})
+    surface = type("Surface", (staticmethod,), {"__get__": skip_frame(get)})
     patches.apply(torch.Tensor, name, surface(before))
 
 
@@ -77,6 +80,8 @@ def original(name: str) -> Any:
 def in_order(switch: Switch, tensor: torch.Tensor | None) -> bool:
     """Whether what runs now is the program itself, whose waits and copies are real."""
     if switch.tracker is None or inside.get() or _dispatch_modes():  # fakes, tracers, counters
+        return False
+    if _transform() is not None:  # vmap's and grad's tensors are wrappers around the real ones
         return False
     fake = sys.modules.get("torch._subclasses.fake_tensor")
     return fake is None or not isinstance(tensor, fake.FakeTensor)
@@ -104,10 +109,12 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return look
 
 
+@skip_frame
 def _bound(method: Any, tensor: torch.Tensor) -> Any:
     return method if isinstance(tensor, type) else MethodType(method, tensor)
 
 
+@skip_frame
 def _overrides(tensor: torch.Tensor) -> bool:
     """Whether its class handles functions of torch itself, or else a mode of the user's does."""
     if tensor is torch.Tensor:  # type: ignore[comparison-overlap]  # as Dynamo asks
@@ -116,6 +123,7 @@ def _overrides(tensor: torch.Tensor) -> bool:
     return kind is not torch.Tensor and kind.__torch_function__ is not _disabled
 
 
+@skip_frame
 def _is_cuda(tensor: torch.Tensor) -> bool:
     with _NoTorchFunction():
         return tensor.is_cuda

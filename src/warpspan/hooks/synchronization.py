@@ -15,6 +15,7 @@ import torch
 
 from warpspan import guard
 from warpspan.hooks import surfaces
+from warpspan.hooks.dynamo import leave_out
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes import clock
@@ -45,7 +46,7 @@ def patch(patches: Patches, switch: Switch) -> None:
     ):
         function = getattr(owner, name, None)
         if function is not None:  # a build without CUDA, or an older torch, lacks some
-            patches.apply(owner, name, _waiting(switch, kind, function))
+            patches.apply(owner, name, leave_out(_waiting(switch, kind, function)))
 
 
 def patch_tensors(patches: Patches, switch: Switch) -> None:

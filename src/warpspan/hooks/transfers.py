@@ -109,6 +109,9 @@ def _started(
         if not surfaces.in_order(switch, tensor):
             return None
         planned = plan(tensor, args, kwargs)
+    except Exception:
+        return None  # arguments that torch refuses itself, a device that is not there
+    try:
         if planned is None or _capturing():
             return None
         caller = sys._getframe(2).f_globals.get("__name__")
