@@ -112,6 +112,8 @@ class Tracker:
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
+                if entry.has_state:  # else it may prepare the input of one that is recorded
+                    self.around.forget()
                 return Shade()
             if entry.start is None:
                 entry.place = self.places.at(entry.device)
@@ -236,6 +238,7 @@ class Tracker:
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
+            self.around.forget()
             return Shade()
         arrived = None if place.timeline is None else self.around.take()
         start_ns, began_ns = clock.wall_ns(), clock.host_ns()
@@ -256,7 +259,7 @@ class Tracker:
             cpu_time,
         )
         if arrived is not None:
-            window.received(arrived)
+            window.noted = arrived
         try:
             window.begin()
         except BaseException:
@@ -270,7 +273,7 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
-            if window.measured:
+            if window.place.timeline is not None:
                 self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)

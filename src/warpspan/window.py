@@ -109,7 +109,8 @@ class Window:
     _memory_start: MemoryReading | None = None
     _oom_requested: int | None = None
     _steps: _StepTally | None = None
-    _tally: Tally | None = None
+    #: What it waited for and copied, or what was copied for it before.
+    noted: Tally | None = None
     _thread: int | None = None
     _times: clock.DeviceTimes | None = None
     _token: Token[Scope] | None = None
@@ -147,10 +148,6 @@ class Window:
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
             self._began_cpu_ns = clock.thread_ns()
-
-    def received(self, tally: Tally) -> None:
-        """Its inputs were copied to the device before it began."""
-        self._tally = tally
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -220,7 +217,7 @@ class Window:
     def tally(self) -> Tally:
         """What it waited for and copied."""
         # Threads may come at once, and get the same one.
-        return self._tally or self.__dict__.setdefault("_tally", Tally())
+        return self.noted or self.__dict__.setdefault("noted", Tally())
 
     @property
     def model(self) -> Entry | None:
@@ -230,7 +227,7 @@ class Window:
     @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
-        if self._tally is not None and not self._tally.settled(capture.gate.ask):
+        if self.noted is not None and not self.noted.settled(capture.gate.ask):
             return False  # a copy or a call that belongs to it is under way
         if self._end_event is None or self._times is not None:
             return True
@@ -248,11 +245,6 @@ class Window:
         return self._times is not None
 
     @property
-    def measured(self) -> bool:
-        """Whether it ended with an event on its device."""
-        return self._end_event is not None
-
-    @property
     def settled(self) -> bool:
         """Whether what it had of its device is known, or won't be."""
         meter = self.place.meter
@@ -261,7 +253,7 @@ class Window:
     def record(self, *, device_done: bool, rss_bytes: int | None) -> Inference:
         """The finished inference. Runs on the finisher's thread."""
         entrance = self._entrance
-        tally: Tally = self.__dict__.setdefault("_tally", SEALED)
+        tally: Tally = self.__dict__.setdefault("noted", SEALED)
         device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:

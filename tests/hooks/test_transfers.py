@@ -434,6 +434,21 @@ def test_batches_of_a_training_loop_are_nobodys(device, telemetry, model):
     training._parameters.clear()
 
 
+@pytest.mark.parametrize(("excluded", "nbytes"), [("Linear", 2 * MIB), ("ReLU", 3 * MIB)])
+def test_inputs_of_a_call_that_is_not_recorded(device, excluded, nbytes):
+    """Those of an excluded model are its own; a module without parameters only passes them on."""
+    with InMemoryTelemetry(excluded_models="Linear") as telemetry:
+        model, other = Runs(device), nn.Linear(4, 4).eval().cuda()
+        with torch.inference_mode():
+            host().to("cuda")
+            (other if excluded == "Linear" else nn.ReLU())(torch.zeros(1, 4, device="cuda"))
+            host(2).to("cuda")
+            model()
+        (record,) = telemetry.records()
+        other._parameters.clear()
+    assert nbytes == record.transfers.h2d.nbytes
+
+
 def test_events_of_copies_are_used_again(device, telemetry, model, monkeypatch):
     """The pool does not grow with the number of copies."""
     made = []

@@ -221,7 +221,7 @@ def _planned(
     target: torch.Tensor | None = None,
 ) -> _Move | None:
     """The copy of a tensor to a device; None where CUDA has no part in it, or nothing is copied."""
-    if where is None:
+    if where is None or not torch.cuda.is_initialized():  # it never is in a forked child
         return None
     if where.type == "cuda":
         index = torch.cuda.current_device() if where.index is None else where.index
