@@ -273,20 +273,17 @@ def test_functions_that_transform(patched):
         torch.vmap(lambda row: row.sum().item())(x)
 
 
-def test_fake_tensors(request):
+def test_fake_tensors(patched):
     """Those of a device that is not there, too; no wait is one."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True):
-        try:
-            fake = torch.empty(3, device="cuda:0")
-        except RuntimeError:
-            pytest.skip("this version of torch asks the driver for a fake tensor")
-        request.getfixturevalue("patched")
+        fake = torch.empty(3, device="cuda:0")
         assert "cpu" == fake.cpu().device.type
         assert "cuda" == fake.to("cuda:0").device.type
         assert (3,) == torch.empty(3).to("cuda:0").shape
-        with pytest.raises(DataDependentOutputException):
+        # torch 2.4 asks the driver instead.
+        with pytest.raises((DataDependentOutputException, RuntimeError)):
             fake[0].item()
     assert "cpu" == fake.cpu().device.type
 

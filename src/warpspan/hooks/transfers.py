@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -114,8 +115,7 @@ def _started(
     try:
         if planned is None or _capturing():
             return None
-        caller = sys._getframe(2).f_globals.get("__name__")
-        weights = caller in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
+        weights = _caller() in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
         around = switch.tracker.around  # type: ignore[union-attr]
         if planned.direction == "d2h":
             tally = around.waited_for()
@@ -133,6 +133,17 @@ def _started(
     except Exception as error:
         guard.caught("transfer", error)
         return None
+
+
+def _caller() -> str | None:
+    """The module whose code called the method, past our own frames."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name: str | None = frame.f_globals.get("__name__")
+        if name is None or not name.startswith("warpspan.hooks."):
+            return name
+        frame = frame.f_back
+    return None
 
 
 def _ended(
