@@ -229,12 +229,12 @@ class Window:
     @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
-        if self.noted is not None and not self.noted.settled(capture.gate.ask):
-            return False  # a copy or a call that belongs to it is under way
-        if self._end_event is None or self._times is not None:
-            return True
-        overlapped = self._entrance is None or self._entrance[0] > 0
         try:
+            if self.noted is not None and not self.noted.settled(capture.gate.ask):
+                return False  # a copy or a call that belongs to it is under way
+            if self._end_event is None or self._times is not None:
+                return True
+            overlapped = self._entrance is None or self._entrance[0] > 0
             self._times = self.place.timeline.times(  # type: ignore[union-attr]
                 self._events,  # type: ignore[arg-type]
                 self._end_event,

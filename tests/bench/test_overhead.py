@@ -266,7 +266,13 @@ for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
 print(exporter.count)
 ours, theirs = spans[WARPSPAN], spans[HANDWRITTEN]
 print(ours.name == theirs.name, ours.kind == theirs.kind)
-changing = ("pytorch.host.cpu.time", "pytorch.device.idle.time", "pytorch.host.memory.rss")
+changing = (
+    "pytorch.host.cpu.time",
+    "pytorch.device.idle.time",
+    "pytorch.host.memory.rss",
+    "pytorch.host.gc.time",
+    "pytorch.host.gc.count",
+)
 values = [
     {key: type(value) if key in changing else value for key, value in span.attributes.items()}
     for span in (ours, theirs)
@@ -287,10 +293,10 @@ def test_the_hand_written_variant_records_what_warpspan_records() -> None:
     assert (
         "4\n"
         "True True\n"
-        "True 14\n"
+        "True 16\n"
         "True ['pytorch.inference.batch.size', 'pytorch.inference.duration',"
         " 'pytorch.inference.idle.time']\n"
-        "['pytorch.inference.active']\n",
+        "['pytorch.inference.active', 'warpspan.queue.size']\n",
         "",
     ) == (ended.stdout, ended.stderr)
 

@@ -1,6 +1,5 @@
 """Methods that copy, move and read tensors do with us what they do without us, for every kind."""
 
-import contextlib
 import copy
 import inspect
 import logging
@@ -202,12 +201,9 @@ CALLS = {
 
 
 @pytest.fixture(autouse=True)
-def no_driver(caplog):
-    """The first errors of a missing driver differ from all later ones, with or without us."""
-    caplog.set_level(logging.CRITICAL)  # what fake tensors say of their errors
-    for call in (torch.ones(1).cuda, torch.cuda.synchronize) * 2:
-        with contextlib.suppress(Exception):
-            call()
+def quiet(caplog):
+    """Fake tensors log their errors."""
+    caplog.set_level(logging.CRITICAL)
 
 
 @pytest.fixture
@@ -240,7 +236,6 @@ def differing(expected, actual):
 
 def test_methods_do_what_they_did(instrument, outcome):
     """Results, errors and messages, outside of all and in an inference."""
-    outcomes(outcome)  # without a driver, torch's words for its absence may change once
     expected = outcomes(outcome)
     instrument()
     assert {} == differing(expected, outcomes(outcome))
