@@ -21,7 +21,7 @@ from warpspan.probes.graphs import Graphs
 from warpspan.probes.kv_ledger import Ledger
 from warpspan.probes.kv_watch import use_of
 from warpspan.probes.memory import process_rss_bytes
-from warpspan.probes.model import Entry, Registry, unwrap
+from warpspan.probes.model import Entry, Registry, is_training
 from warpspan.probes.place import Meter, Place, Places
 from warpspan.probes.transfers import forget_events, is_waiting
 from warpspan.records import CacheState, DeviceState, start_attributes
@@ -103,7 +103,7 @@ class Tracker:
                     outer = self._settle()
                 if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
-            if _is_grad_enabled() and not self.settings.training and _is_training(module):
+            if _is_grad_enabled() and not self.settings.training and is_training(module):
                 self.around.forget()
                 return Shade()
             entry = self.registry.entry(module)
@@ -160,7 +160,7 @@ class Tracker:
         graph.called(
             self.registry.entry(module),
             inputs.look(args, kwargs),
-            training=_is_grad_enabled() and _is_training(module),
+            training=_is_grad_enabled() and is_training(module),
         )
         return True
 
@@ -382,14 +382,6 @@ class Tracker:
         multiprocessing.util.Finalize(
             None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
         )
-
-
-def _is_training(module: torch.nn.Module) -> bool:
-    # torch.compile's wrapper does not follow when the model inside is put into evaluation mode.
-    model = unwrap(module)
-    # A frozen script module has no mode. An exported program is always in training mode, and its
-    # eval() is made to raise.
-    return getattr(model, "training", False) and "eval" not in model.__dict__
 
 
 def is_traced() -> bool:

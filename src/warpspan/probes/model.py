@@ -137,6 +137,15 @@ def unwrap(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
+def is_training(module: torch.nn.Module) -> bool:
+    """Whether it is in training mode."""
+    # torch.compile's wrapper does not follow when the model inside is put into evaluation mode.
+    model = unwrap(module)
+    # A frozen script module has no mode. An exported program is always in training mode, and its
+    # eval() is made to raise.
+    return getattr(model, "training", False) and "eval" not in model.__dict__
+
+
 def _class_name(module: torch.nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return str(getattr(module, "original_name", type(module).__name__))
