@@ -405,7 +405,6 @@ def test_somebody_who_patched_over_us(device, caplog):
     kind.replay = original
 
 
-@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_dynamo_does_not_look_inside(monkeypatch, uninstrumented):
     """A replay in a compiled function is one graph break and as many graphs as without us."""
     import torch._dynamo

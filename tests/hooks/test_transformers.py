@@ -22,7 +22,6 @@ FIRST = ("step.first.time", "step.time", "token.first.time", "prefill.time")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*clean_up_tokenization_spaces.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"),
 ]
 
 
