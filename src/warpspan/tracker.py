@@ -18,6 +18,7 @@ from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
+from warpspan.probes.kv_cache import NAMES
 from warpspan.probes.kv_ledger import Ledger
 from warpspan.probes.kv_watch import use_of
 from warpspan.probes.memory import process_rss_bytes
@@ -41,6 +42,7 @@ _dispatch_mode = torch._C._get_dispatch_mode
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
+_CACHE = NAMES[0]
 
 
 class Tracker:
@@ -143,8 +145,11 @@ class Tracker:
             entry = outer.entry = self.registry.entry(module)
         if not entry.recorded:
             return Shade()
-        window = outer.window
-        use = use_of(entry, args, kwargs, window) if entry.cache_looks or kwargs else None
+        window, use = outer.window, None
+        if entry.cache_looks or kwargs:
+            caches = window.caches
+            if caches is None or caches.steady != id(kwargs.get(_CACHE)):
+                use = use_of(entry, args, kwargs, window)
         seen = inputs.look(args, kwargs) if window.seen is None else None
         step = outer.step(entry, seen, (module, args, kwargs))
         step.use = use

@@ -9,6 +9,7 @@ guard of ours and does not break.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -50,8 +51,6 @@ def patch(patches: Patches, tracker: Tracker) -> Switch:
 
 
 def _inlined(switch: Switch) -> Callable[..., Any]:
-    original = Module._wrapped_call_impl
-
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
         if _is_dynamo_compiling() or _scope().covers:
             if self._compiled_call_impl is None:
@@ -59,7 +58,7 @@ def _inlined(switch: Switch) -> Callable[..., Any]:
                     return self._call_impl(*args, **kwargs)
                 return self._call_impl(*args)
             return self._compiled_call_impl(*args, **kwargs)
-        return outermost(switch, original, self, args, kwargs)
+        return outermost(switch, self._compiled_call_impl or self._call_impl, self, args, kwargs)
 
     return _wrapped_call_impl
 
@@ -68,7 +67,7 @@ def _around(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
         if _is_dynamo_compiling() or _scope().covers:
             return original(self, *args, **kwargs)
-        return outermost(switch, original, self, args, kwargs)
+        return outermost(switch, MethodType(original, self), self, args, kwargs)
 
     return _wrapped_call_impl
 
@@ -80,13 +79,21 @@ def outermost(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Call a module that nothing open covers, as an inference or a step of one."""
+    """Call a module that nothing open covers, as an inference or a step of one.
+
+    Args:
+        switch: says whether it is recorded, and by whom.
+        call: what is called with the arguments.
+        module: whose call it is.
+        args: of the call.
+        kwargs: likewise.
+    """
     tracker = switch.tracker
     scope = None if tracker is None else tracker.open_call(module, args, kwargs)
     if scope is None:
-        return call(module, *args, **kwargs)
+        return call(*args, **kwargs)
     try:
-        result = call(module, *args, **kwargs)
+        result = call(*args, **kwargs)
     except BaseException as error:
         scope.fail(error)
         raise

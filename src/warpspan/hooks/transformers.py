@@ -53,14 +53,10 @@ def patch_compiled_call(patches: Patches, switch: Switch, module: Any) -> None:
     def get_compiled_call(self: Any, *args: Any, **kwargs: Any) -> Any:
         compiled = original(self, *args, **kwargs)
 
-        def call_compiled(model: Any, *args: Any, **kwargs: Any) -> Any:
-            del model
-            return compiled(*args, **kwargs)
-
         def call(*args: Any, **kwargs: Any) -> Any:
             if _is_dynamo_compiling() or current.get().covers:
                 return compiled(*args, **kwargs)
-            return outermost(switch, call_compiled, self, args, kwargs)
+            return outermost(switch, compiled, self, args, kwargs)
 
         return call
 

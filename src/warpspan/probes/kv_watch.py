@@ -131,6 +131,8 @@ class Track:
         else:  # transformers adds layers in the first call
             self._parts = [weakref.ref(layer) for layer in found[0]]
             self._own, self._owner = found[1], type(cache)
+            if self._parts:
+                self._home.steady = self.identity
 
     def counted(self, length: int | None) -> tuple[Reading, Reading]:
         """Its size before and after, with a tuple's tokens where its shapes tell them.
@@ -179,9 +181,11 @@ class Track:
 class Watch:
     """The caches of one inference. No lock: changes of its containers are atomic."""
 
-    __slots__ = ("_dead", "_live")
+    __slots__ = ("_dead", "_live", "steady")
 
     def __init__(self) -> None:
+        #: Id of the cache whose layers are known: a step with it has nothing more to tell.
+        self.steady: int | None = None
         self._live: dict[int, Track] = {}
         self._dead: deque[Track] = deque(maxlen=_MOST)
 
@@ -226,6 +230,7 @@ class Watch:
 
     def lose(self, track: Track) -> None:
         """A cache is gone."""
+        self.steady = None
         for key, other in list(self._live.items()):
             if other is track:
                 self._live.pop(key, None)
