@@ -1,8 +1,6 @@
 """The finisher: bounded, in order, never in the caller's way."""
 
 import threading
-import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -55,31 +53,14 @@ def test_the_thread_finishes_by_itself(finished):
     made.stop()
 
 
-@pytest.mark.parametrize(("waiting", "pause_s"), [(True, 0.0), (False, 0.001)])
-def test_it_works_on_while_a_caller_waits_for_its_device(monkeypatch, waiting, pause_s):
+@pytest.mark.parametrize(
+    ("waiting", "behind", "pause_s"),
+    [(False, False, 0.01), (True, False, 0.01), (False, True, 0.001), (True, True, 0.0)],
+)
+def test_it_works_on_while_a_caller_waits_for_its_device(waiting, behind, pause_s):
     """Else it pauses between two slices, so that a caller gets the GIL."""
-    pauses = []
-    behind = threading.Event()
-
-    def sleep(seconds):
-        pauses.append(seconds)
-        if len(pauses) == 2:
-            behind.set()
-            made._stopped = True
-
-    monkeypatch.setattr("warpspan.completion._SLICE_NS", 1)
-    # Not `time.sleep` itself, which other threads call.
-    clock = SimpleNamespace(
-        sleep=sleep, perf_counter_ns=time.perf_counter_ns, monotonic=time.monotonic
-    )
-    monkeypatch.setattr("warpspan.completion.time", clock)
     made = Completion(lambda job, done: None, 4, 0.0, waiting=lambda: waiting)
-    asleep(made).push(Job("a"))
-    made.push(Job("b"))
-    made._wake()
-    assert behind.wait(5.0)
-    made.stop()
-    assert [0.01, pause_s] == pauses[:2]
+    assert pause_s == made._pause_s(behind=behind)
 
 
 def test_it_wakes_again_after_a_quiet_time(finished, monkeypatch):

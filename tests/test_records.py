@@ -214,7 +214,11 @@ loops = st.builds(
     Loop,
     st.builds(Phases, st.text(min_size=1, max_size=9), text, *[seconds] * 7),
     st.none()
-    | st.builds(Generation, st.integers(1, 9), optional, *[seconds] * 7, optional, seconds),
+    | st.builds(
+        Generation,
+        *(st.integers(1, 9), optional, *[seconds] * 7),
+        *(optional, seconds, seconds, optional, seconds),
+    ),
     st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
     st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
     st.just(()),

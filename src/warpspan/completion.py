@@ -167,18 +167,17 @@ class Completion:
         quiet = 0
         time.sleep(_PACE_S)
         while True:
-            pause_s = _PACE_S
+            behind = False
             if self._queue:
                 quiet = 0
                 with self._working:
                     began_ns = time.perf_counter_ns()
-                    if self._slice() and self._queue:
-                        pause_s = 0.0 if self._waiting() else _BEHIND_S
+                    behind = self._slice() and bool(self._queue)
                     self._longest_ns = max(self._longest_ns, time.perf_counter_ns() - began_ns)
             else:
                 quiet += 1
             if quiet <= (0 if self._stopped else _QUIET_ROUNDS):
-                time.sleep(pause_s)
+                time.sleep(self._pause_s(behind=behind))
                 continue
             self._asleep = True
             with self._starting:  # nobody may find this thread alive that is about to end
@@ -190,6 +189,12 @@ class Completion:
             self._asleep = False
             quiet = 0
             time.sleep(_PACE_S)  # let a burst pass before taking the GIL from its caller
+
+    def _pause_s(self, *, behind: bool) -> float:
+        """How long the callers have the GIL before the next slice."""
+        if not behind:
+            return _PACE_S
+        return 0.0 if self._waiting() else _BEHIND_S
 
     def _slice(self) -> bool:
         """Finish windows for about half a millisecond; False where the next one waits for its device."""
