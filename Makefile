@@ -54,6 +54,14 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	  elif [ "$$CI" = true ]; then exit 1; \
 	  else echo "Skipped the tests on Python $(1)." >&2; fi
 
+.PHONY: backends
+backends: ## Build the real backends of test-backends from pinned Go modules, into a cache
+	@$$(sh scripts/find_python.sh $(PYTHON)) tests/backends/build.py
+
+.PHONY: test-backends
+test-backends: $(VENV)/.ready backends ## The tests on the real Collector, Jaeger, Tempo, Prometheus
+	$(BIN)/python -m pytest tests/backends $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
 	$(BIN)/warpspan bench overhead
