@@ -56,7 +56,7 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 
 .PHONY: backends
 backends: ## Build the real backends of test-backends from pinned Go modules, into a cache
-	@$$(sh scripts/find_python.sh $(PYTHON)) tests/backends/build.py
+	@$$(sh scripts/find_python.sh $(PYTHON)) tests/backends/binaries.py
 
 .PHONY: test-backends
 test-backends: $(VENV)/.ready backends ## The tests on the real Collector, Jaeger, Tempo, Prometheus

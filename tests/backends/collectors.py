@@ -36,7 +36,7 @@ class Collector:
         name: of this one; by default the role.
         secure: whether to add the file with TLS and the token.
         environment: what differs from the defaults of the shipped file.
-        configs: more files for it, each on top of the ones before.
+        launcher: a command that starts the collector's.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Collector:
         name: str | None = None,
         secure: bool = False,
         environment: Mapping[str, str] | None = None,
-        configs: Sequence[str | Path] = (),
+        launcher: Sequence[str] = (),
     ) -> None:
         grpc, http, health, metrics = free_ports(4)
         name = name or role
@@ -58,12 +58,12 @@ class Collector:
         self.otlp, self.otlp_http = f"http://{self.grpc}", f"http://127.0.0.1:{http}"
         self.metrics_address = f"127.0.0.1:{metrics}"
         self.queue = folder / f"{name}-queue"
-        files: list[str | Path] = [CONFIG / f"{role}.yaml"]
+        files = [CONFIG / f"{role}.yaml"]
         if secure:
             files.append(CONFIG / f"{role}-secure.yaml")
         self.process = start(
             name,
-            [program, *(part for file in [*files, *configs] for part in ("--config", file))],
+            [*launcher, program, *(part for file in files for part in ("--config", file))],
             folder,
             {
                 **QUICK,

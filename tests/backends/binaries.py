@@ -1,10 +1,10 @@
 """Builds the real backends that the tests run against, from Go modules that are pinned here.
 
-    python tests/backends/build.py            what is not built yet, one after the other
-    python tests/backends/build.py --paths    where each program is
-    python tests/backends/build.py --lock     after a version below was changed: resolve again
+    python tests/backends/binaries.py            what is not built yet, one after the other
+    python tests/backends/binaries.py --paths    where each program is
+    python tests/backends/binaries.py --lock     after a version below was changed: resolve again
 
-Needs Go and this file's neighbours in builds/, nothing of the project's environment. The programs
+Needs Go and this file's neighbours in locks/, nothing of the project's environment. The programs
 lie in $WARPSPAN_BACKENDS, by default the user's cache, each under a key made from its lock.
 """
 
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-LOCKS = Path(__file__).resolve().parent / "builds"
+LOCKS = Path(__file__).resolve().parent / "locks"
 CACHE = Path(
     os.environ.get("WARPSPAN_BACKENDS")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "warpspan", "backends")
@@ -48,7 +48,7 @@ class Build(NamedTuple):
 
 # Every version, in one place. To raise one: change it, `--lock`, `make test-backends`, and the
 # image of the same version in collector-config/compose.yaml and k8s/ (a test compares them).
-# The collector's own components are in builds/collector/builder.yaml.
+# The collector's own components are in locks/collector/builder.yaml.
 OCB = Build("ocb", "go.opentelemetry.io/collector/cmd/builder", "v0.158.0", {"ocb": ""})
 COLLECTOR = "v0.158.0"
 BUILDS = [
