@@ -268,6 +268,11 @@ class Prometheus:
         )["data"]
         return [one["labels"] for series in found for one in series["exemplars"]]
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule, with its health."""
+        groups = get(f"{self.url}/api/v1/rules")["data"]["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
     def firing(self) -> set[str]:
         """The names of the alerts that fire."""
         alerts = get(f"{self.url}/api/v1/alerts")["data"]["alerts"]
