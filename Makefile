@@ -80,6 +80,10 @@ gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
 signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml
 	$(BIN)/python scripts/signals.py
 
+.PHONY: dashboards
+dashboards: $(VENV)/.ready ## Write Grafana's dashboards from scripts/dashboard_pages.py
+	$(BIN)/python scripts/dashboards.py
+
 .PHONY: lock
 lock: $(UV) ## Resolve requirements.lock again (all to the newest: LOCK_ARGS=--upgrade)
 	$(UV) pip compile pyproject.toml --all-extras --group dev --universal --quiet \

@@ -119,9 +119,9 @@ class Jaeger:
 
     def find(self, service: str, **parameters: Any) -> list[Span]:
         """The spans of the traces that its search finds."""
-        traces = get(
-            f"{self.url}/api/traces", service=service, **{"limit": 10000, **parameters}
-        )["data"]
+        traces = get(f"{self.url}/api/traces", service=service, **{"limit": 10000, **parameters})[
+            "data"
+        ]
         return [span for trace in traces for span in self.trace(trace["traceID"])]
 
     def search(self, service: str, **parameters: Any) -> list[str]:
@@ -171,12 +171,11 @@ class Tempo:
     def metrics(self, traceql: str) -> dict[tuple[str, ...], float]:
         """The one value of each series of a TraceQL metrics query over the last hour."""
         now = int(time.time())
-        answer = get(
-            f"{self.url}/api/metrics/query", q=traceql, start=now - 3600, end=now + 60
-        )
+        answer = get(f"{self.url}/api/metrics/query", q=traceql, start=now - 3600, end=now + 60)
         return {
-            tuple(str(next(iter(label["value"].values()))) for label in series["labels"]):
-            float(series["value"])
+            tuple(str(next(iter(label["value"].values()))) for label in series["labels"]): float(
+                series["value"]
+            )
             for series in answer.get("series", ())
         }
 
@@ -241,8 +240,9 @@ class Prometheus:
         if found["resultType"] == "scalar":
             return {(): float(found["result"][1])}
         return {
-            tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")):
-            float(one["value"][1])
+            tuple(sorted((k, v) for k, v in one["metric"].items() if k != "__name__")): float(
+                one["value"][1]
+            )
             for one in found["result"]
         }
 

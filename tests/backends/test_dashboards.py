@@ -89,7 +89,9 @@ def test_sources_of_dashboards_are_provisioned():
     asked = {
         uid
         for dashboard in DASHBOARDS
-        for uid in re.findall(r'"uid": "(warpspan-(?:prometheus|tempo|jaeger))"', dashboard.read_text("utf-8"))
+        for uid in re.findall(
+            r'"uid": "(warpspan-(?:prometheus|tempo|jaeger))"', dashboard.read_text("utf-8")
+        )
     }
     assert {"warpspan-prometheus", "warpspan-tempo"} == asked
     assert asked <= given

@@ -40,7 +40,9 @@ def agent_for(collector, *gateways, **options):
     """An agent before these gateways."""
     addresses = ", ".join(gateway.grpc for gateway in gateways)
     more = options.pop("environment", {})
-    return collector("agent", environment={"WARPSPAN_GATEWAYS": f"[{addresses}]", **more}, **options)
+    return collector(
+        "agent", environment={"WARPSPAN_GATEWAYS": f"[{addresses}]", **more}, **options
+    )
 
 
 def stored(store, trace):
@@ -111,9 +113,7 @@ def test_the_agent_is_killed_with_a_full_queue(collector, sender, to_stores, jae
     """It refuses what has no room, and delivers what it took when it is back."""
     gateway = collector("gateway", environment=to_stores)
     gateway.process.stop()
-    agent = agent_for(
-        collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "50000"}
-    )
+    agent = agent_for(collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "50000"})
     client = sender(agent)
     eventually(lambda: not client.send(TRACES))
     assert {} != client.accepted

@@ -23,7 +23,7 @@ KEPT = {
     "slow": ({"WARPSPAN_KEEP_SLOWER_THAN_MS": "1000"}, 2 + 1 + 12),
     "memory": ({"WARPSPAN_KEEP_MEMORY_ABOVE": "0.9"}, 2 + 1),
     "costly": ({"WARPSPAN_KEEP_GPU_SECONDS_ABOVE": "0.5"}, 2 + 12),
-    "energy": ({"WARPSPAN_KEEP_JOULES_ABOVE": "100.0"}, 2 + 12 - 1 + 1),
+    "energy": ({"WARPSPAN_KEEP_JOULES_ABOVE": "100.0"}, 2 + 12),
     "everything": ({"WARPSPAN_KEEP_PERCENT": "100"}, TRACES),
 }
 

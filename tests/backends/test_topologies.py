@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from collectors import Collector
+from demo_service import Service
 from processes import eventually
-from service import Service
 from stores import Jaeger, Prometheus, Tempo
 
 from warpspan import signals

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from demo_service import BIN, ROOT, Service, written
 from processes import eventually, free_ports
-from service import BIN, ROOT, Service, written
 from stores import CONFIG, Prometheus
 
 from warpspan import signals
@@ -78,5 +78,7 @@ def test_prometheus_scrapes_the_service_itself(programs, start, tmp_path):
     # Six are made when the service starts.
     assert 26 == eventually(counted, lambda count: count == 26)
     service.process.stop(signal.SIGINT)
-    spans = [one for one in written(service.file) if signals.PYTORCH_OPERATION_NAME in one.attributes]
+    spans = [
+        one for one in written(service.file) if signals.PYTORCH_OPERATION_NAME in one.attributes
+    ]
     assert 26 == len(spans)

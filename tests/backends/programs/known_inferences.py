@@ -62,10 +62,12 @@ class Switch(Sampler):
 
 
 class Finisher:
-    """One that lost three inferences."""
+    """One that loses three inferences in the second round."""
 
     waiting = 0
-    dropped = {"queue_full": 0}
+
+    def __init__(self):
+        self.dropped = {"queue_full": 0}
 
     def longest_slice_s(self):
         return 0.0005
