@@ -148,6 +148,13 @@ class Process:
             self._process.kill()
             self._process.wait()
 
+    def stop_when_it_says(self, words: str) -> None:
+        """End it once it has said so after SIGTERM, for what takes minutes to end after that."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: self.ended or words in self.words(), within_s=STOP_S)
+        self.kill()
+
     def freeze(self) -> None:
         """Let it hang: its connections stay open and nothing answers."""
         assert self._process is not None

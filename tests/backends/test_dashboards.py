@@ -44,7 +44,7 @@ def targets():
                 )
 
 
-@pytest.mark.parametrize(("store", "query"), targets())
+@pytest.mark.parametrize(("store", "query"), list(targets()))
 def test_every_panel_shows_something(stores, store, query):
     """No typing error in a name, no join that finds no partner."""
     if store == "prometheus":

@@ -148,7 +148,7 @@ def is_near(expected, found, tolerance):
     return expected == pytest.approx(found, rel=tolerance)
 
 
-@pytest.mark.parametrize(("language", "query", "expected"), cases())
+@pytest.mark.parametrize(("language", "query", "expected"), list(cases()))
 def test_the_answer_is_the_known_one(stores, language, query, expected):
     """As it stands on the page, nothing put in its place."""
     # Tempo's histograms double from bucket to bucket.
