@@ -65,6 +65,10 @@ def filled(start, programs, folder, environment):
             lambda: prometheus.value("sum(pytorch_inference_duration_seconds_count)"),
             lambda value: value == INFERENCES,
         )
+        eventually(
+            lambda: tempo.metrics("{ span.pytorch.operation.name != nil } | count_over_time()"),
+            lambda found: list(found.values()) == [TRACES],
+        )
         # Rules that rest on others follow one evaluation later.
         eventually(lambda: prometheus.query("hw_id_model:power_watts:share5m"))
         yield SimpleNamespace(

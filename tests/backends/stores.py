@@ -153,6 +153,9 @@ class Tempo:
                 "WARPSPAN_TEMPO_INTERNAL_PORT": str(internal),
                 "WARPSPAN_TEMPO_MEMBERLIST_PORT": str(members),
                 "WARPSPAN_TEMPO_DATA": str(folder / "tempo"),
+                "WARPSPAN_TEMPO_TRACE_IDLE": "1s",
+                "WARPSPAN_TEMPO_FLUSH_CHECK": "1s",
+                "WARPSPAN_TEMPO_RECENT_BLOCK": "2s",
             },
             lambda: answers(f"{self.url}/ready"),
         )
@@ -171,7 +174,7 @@ class Tempo:
     def metrics(self, traceql: str) -> dict[tuple[str, ...], float]:
         """The one value of each series of a TraceQL metrics query over the last hour."""
         now = int(time.time())
-        answer = get(f"{self.url}/api/metrics/query", q=traceql, start=now - 3600, end=now + 60)
+        answer = get(f"{self.url}/api/metrics/query", q=traceql, start=now - 3600, end=now)
         return {
             tuple(str(next(iter(label["value"].values()))) for label in series["labels"]): float(
                 series["value"]
