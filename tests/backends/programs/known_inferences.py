@@ -283,10 +283,10 @@ def main():
     telemetry = Telemetry("0", tracer_provider, meter_provider)
     telemetry.observe(states, finisher, observed(amount), hardware=True)
     requests = tracer_provider.get_tracer("opentelemetry.instrumentation.fastapi")
-    gauge = meter_provider.get_meter("warpspan").create_up_down_counter(
-        "pytorch.kv_cache.usage", "By"
-    )
-    gauge.add(1600 * MIB, {"pytorch.model.name": LLAMA.name, "hw.id": GPU[1].id})
+    meter = meter_provider.get_meter("warpspan")
+    alive = meter.create_up_down_counter("pytorch.kv_cache.usage", "By")
+    alive.add(1600 * MIB, {"pytorch.model.name": LLAMA.name, "hw.id": GPU[1].id})
+    growth = meter.create_counter("pytorch.inference.kv_cache.growth", "By")
     start_ns = time.time_ns() - 60_000_000_000
     for switch.on in (False, True):
         at_ns = start_ns
@@ -307,6 +307,7 @@ def main():
                 telemetry.leave(opened)
                 if switch.on:
                     opened[0].set_attributes(more)
+                growth.add(more.get("pytorch.kv_cache.increase", 0), record.start_attributes())
                 telemetry.finish(opened, record)
             if record.error_type:
                 request.set_status(Status(StatusCode.ERROR))
