@@ -33,6 +33,7 @@ CACHE = Path(
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "warpspan", "backends")
 )
 GO = (1, 26)  # the oldest that all of these modules build with
+USUAL_GO = "/usr/local/go/bin"  # where Go's own installation puts it
 SILENCE_S = 20  # between two lines of progress where it is not a terminal
 
 
@@ -115,7 +116,7 @@ def go_version(text: str) -> tuple[int, int]:
 def find_go() -> str:
     """The Go toolchain, or one sentence."""
     needed = ".".join(map(str, GO))
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    go = shutil.which("go") or shutil.which("go", path=USUAL_GO)
     if go is None:
         raise BuildError(
             f"Go {needed} or newer builds the backends and was not found on PATH: install it from "
