@@ -223,3 +223,17 @@ def test_a_wrong_token(collector, sender, secured, tmp_path):
     )
     assert 2 * TRACES == lost
     assert 0 == gateway.total("otelcol_receiver_accepted_spans")
+
+
+def test_a_flood(collector, sender, to_stores, jaeger):
+    """Thousands of spans a second on a small queue: who is refused knows it, the rest arrives."""
+    gateway = collector("gateway", environment=to_stores)
+    agent = agent_for(collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "1000000"})
+    client = sender(agent)
+    for _ in range(40):
+        client.send(250)
+    assert 40 * 250 == len(client.accepted) + len(client.refused)
+    assert {} != client.accepted
+    if client.refused:
+        assert 0 < agent.total("otelcol_exporter_enqueue_failed_spans")
+    assert_arrived(client, jaeger)
