@@ -1,6 +1,8 @@
 """The finisher: bounded, in order, never in the caller's way."""
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +68,11 @@ def test_it_works_on_while_a_caller_waits_for_its_device(monkeypatch, waiting, p
             made._stopped = True
 
     monkeypatch.setattr("warpspan.completion._SLICE_NS", 1)
-    monkeypatch.setattr("warpspan.completion.time.sleep", sleep)
+    # Not `time.sleep` itself, which other threads call.
+    clock = SimpleNamespace(
+        sleep=sleep, perf_counter_ns=time.perf_counter_ns, monotonic=time.monotonic
+    )
+    monkeypatch.setattr("warpspan.completion.time", clock)
     made = Completion(lambda job, done: None, 4, 0.0, waiting=lambda: waiting)
     asleep(made).push(Job("a"))
     made.push(Job("b"))

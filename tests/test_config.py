@@ -158,5 +158,5 @@ def test_every_setting_has_a_variable_and_an_entry_in_the_configuration_file():
     """The three name the same things; a configuration file that is silent is the default."""
     names = [field.name for field in fields(Settings)]
     assert names == [field.name for field in fields(Configuration)]
-    assert len(names) + 1 == len(known())  # and the exporter's file
+    assert len(names) + 2 == len(known())  # and the file and the helper of the exporters
     assert DEFAULTS == load(vars(Configuration()), {})

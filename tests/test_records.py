@@ -8,11 +8,17 @@ from hypothesis import strategies as st
 from warpspan import signals
 from warpspan.records import (
     SYNC_KINDS,
+    Cache,
+    Denoising,
     Device,
+    GenAi,
+    Generation,
     Inference,
     Input,
+    Loop,
     Memory,
     Model,
+    Phases,
     Site,
     Steps,
     SyncKind,
@@ -37,6 +43,10 @@ FULL = Inference(
     usage=Usage(
         *(0.2, 5e9, 3.5e8, 1.755e9, 0.6, 0.3, 0.4, 0.5, "gpm", "device"),
         *(90.0, 450.0, "nvml.energy", 0.97, 61.0, ("sw_power_cap",), True),
+    ),
+    cache=Cache(
+        *("dynamic", 4096, 512, 8, 1, 16, 2, 2048),
+        *(0.5, 0.25, 8192, 2, 0.75, 1_700_000_000.5),
     ),
     syncs=Syncs(
         *(38, 0.012, "cpu", 0.009, Site("/app/serve.py", 7, "serve.handle"), "item"),
@@ -122,6 +132,20 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.gpu.temperature": 61.0,
         "pytorch.gpu.throttle.reasons": ("sw_power_cap",),
         "pytorch.gpu.estimated": True,
+        "pytorch.kv_cache.type": "dynamic",
+        "pytorch.kv_cache.size": 4096,
+        "pytorch.kv_cache.increase": 512,
+        "pytorch.kv_cache.token.count": 8,
+        "pytorch.kv_cache.token.increase": 1,
+        "pytorch.kv_cache.token.capacity": 16,
+        "pytorch.kv_cache.layer.count": 2,
+        "pytorch.kv_cache.retained": 2048,
+        "pytorch.kv_cache.weight.ratio": 0.5,
+        "pytorch.kv_cache.utilization": 0.25,
+        "pytorch.kv_cache.alive.size": 8192,
+        "pytorch.kv_cache.alive.count": 2,
+        "pytorch.kv_cache.leak.score": 0.75,
+        "pytorch.kv_cache.leak.start": 1_700_000_000.5,
         "pytorch.sync.count": 38,
         "pytorch.sync.time": 0.012,
         "pytorch.sync.longest.kind": "cpu",
@@ -186,6 +210,15 @@ def test_running_out_of_memory_is_known_by_class_or_by_size():
 optional = st.none() | st.integers(0, 2**62)
 seconds = st.none() | st.floats(0, 1e6)
 text = st.none() | st.text(min_size=1, max_size=20)
+loops = st.builds(
+    Loop,
+    st.builds(Phases, st.text(min_size=1, max_size=9), text, *[seconds] * 7),
+    st.none()
+    | st.builds(Generation, st.integers(1, 9), optional, *[seconds] * 7, optional, seconds),
+    st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
+    st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
+    st.just(()),
+)
 sites = st.none() | st.builds(Site, st.text(min_size=1, max_size=9), optional, text)
 ways = st.none() | st.builds(
     Transfer, st.integers(1, 9), optional, optional, optional, seconds, seconds, seconds
@@ -215,6 +248,14 @@ inferences = st.builds(
         st.none() | st.lists(st.text(max_size=9)).map(tuple),
         st.none() | st.booleans(),
     ),
+    cache=st.none()
+    | st.builds(
+        Cache,
+        st.text(min_size=1, max_size=9),
+        *[optional] * 7,
+        *(seconds, seconds, optional, optional, seconds, seconds),
+    ),
+    loop=st.none() | loops,
     syncs=st.none()
     | st.builds(
         Syncs,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from warpspan import signals
-from warpspan.records import SYNC_KINDS, Syncs, Transfers
+from warpspan.records import SYNC_KINDS, Syncs, Transfers, loops
 from warpspan.records import inference as records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +47,17 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
             records._MEMORY,
             records._STEPS,
             records._USAGE,
+            records._CACHE,
+            loops._PHASES,
+            loops._GENERATION,
+            loops._DENOISING,
+            loops._GEN_AI,
+            (  # told on the span only
+                signals.PYTORCH_STEP_PHASE,
+                signals.PYTORCH_STEP_PHASES,
+                signals.PYTORCH_STEP_STARTS,
+                signals.PYTORCH_STEP_DURATIONS,
+            ),
             dict(Syncs().attributes()),
             dict(Transfers().attributes()),
             (f"pytorch.sync.{kind}.{name}" for kind in SYNC_KINDS for name in ("count", "time")),
@@ -60,6 +71,7 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
         signals.HW_VENDOR,
         signals.PYTORCH_GPU_ACTIVITY,
         signals.PYTORCH_MEMORY_STATE,
+        signals.PYTORCH_TOKEN_TYPE,
         signals.PYTORCH_SYNC_KIND,
         signals.PYTORCH_TRANSFER_DIRECTION,
         signals.PYTORCH_TRANSFER_MEMORY,

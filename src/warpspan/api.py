@@ -1,4 +1,4 @@
-"""What a program may call itself: an inference by name, and a flush."""
+"""What a program may call itself: an inference by name, its steps, and a flush."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from warpspan.instrumentor import active_tracker
 if TYPE_CHECKING:
     import torch
 
-    from warpspan.window import Shade, Window
+    from warpspan.scopes import Shade
+    from warpspan.steps import Mark
+    from warpspan.window import Window
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,6 +104,47 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
                 return function(*args, **kwargs)
 
         return run
+
+
+class step:  # noqa: N801 - as inference
+    """Marks what runs inside as one step of the inference that is open, for loops of your own.
+
+    The module calls inside are part of the step. With the names `prefill` and `decode` the
+    inference gets the figures of a generation (time to first token, per token), with `denoise`
+    those of a diffusion; steps of other names, or of none, are summed up alike. Does nothing
+    outside `warpspan.inference()`.
+
+    Args:
+        name: what the step is; keep it to a few values.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
+        self._marks: list[Mark | None] = []
+
+    def __enter__(self) -> None:
+        tracker = active_tracker()
+        mark = None
+        if tracker is not None:
+            # Imported late: it needs torch.
+            from warpspan.loops import open_mark
+
+            mark = open_mark(tracker, self._name)
+        self._marks.append(mark)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Several threads may be inside the same object: each leaves its own.
+        mark = next((mark for mark in reversed(self._marks) if mark and mark.is_current), None)
+        if mark is None:
+            self._marks.pop()
+        else:
+            self._marks.remove(mark)
+            mark.close()
 
 
 def flush(timeout_s: float = 30.0) -> bool:

@@ -15,7 +15,9 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from warpspan.probes.transfers import Tally
-from warpspan.window import Shade, Sink, Step, Window, current, is_open
+from warpspan.scopes import Shade, current, is_open
+from warpspan.steps import Mark, Section, Step
+from warpspan.window import Sink, Window
 
 _get_ident = threading.get_ident
 _running_loop = asyncio._get_running_loop
@@ -127,7 +129,7 @@ def reset() -> None:
 
 
 def _open_window(scope: Any) -> Window | None:
-    while isinstance(scope, (Window, Step, Shade)):
+    while isinstance(scope, (Mark, Section, Window, Step, Shade)):
         if isinstance(scope, Window) and is_open(scope):
             return scope
         scope = None if scope._token is None else scope._token.old_value

@@ -33,6 +33,7 @@ class Settings:
         gc_freeze: take what lives once a model is warm out of garbage collection.
         sample_period_s: seconds between two samples of a GPU; 0 takes none.
         hardware_metrics: `on`, `off`, or `auto`: on unless DCGM exports them.
+        steps: how the steps of an inference are told: `summary`, `events` or `spans`.
     """
 
     training: bool = False
@@ -45,6 +46,7 @@ class Settings:
     gc_freeze: bool = False
     sample_period_s: float = 0.2
     hardware_metrics: str = "auto"
+    steps: str = "summary"
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Configuration:
     gc_freeze: bool | None = None
     sample_period_s: float | None = None
     hardware_metrics: str | None = None
+    steps: str | None = None
 
 
 def _flag(value: Any) -> bool:
@@ -106,6 +109,13 @@ def _mode(value: Any) -> str:
     return mode
 
 
+def _step_form(value: Any) -> str:
+    form = str(value).strip().lower()
+    if form not in ("summary", "events", "spans"):
+        raise ValueError(value)
+    return form
+
+
 def environment() -> Mapping[str, str]:
     """The environment of this process, for those that are told to look into it."""
     return os.environ
@@ -147,6 +157,7 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         _mode,
         "auto, on or off",
     ),
+    "steps": (variables.OTEL_PYTHON_WARPSPAN_STEPS, _step_form, "summary, events or spans"),
 }
 
 

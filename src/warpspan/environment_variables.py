@@ -28,6 +28,10 @@ OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS = "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS"
 """`on` exports the `hw.*` metrics of the GPUs in use, `off` does not, `auto` does unless a variable \
 of the environment names a dcgm-exporter. Default `auto`."""
 
+OTEL_PYTHON_WARPSPAN_STEPS = "OTEL_PYTHON_WARPSPAN_STEPS"
+"""How the steps of an inference are told: `summary` in its attributes only, `events` also one by one \
+in an event of its span, `spans` also as child spans. Default `summary`."""
+
 OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to, which `warpspan run` sets. No default."""
 

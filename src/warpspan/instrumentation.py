@@ -13,7 +13,14 @@ from opentelemetry.trace import TracerProvider
 from warpspan import __version__
 from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.telemetry import Telemetry
-from warpspan.hooks import cuda_graph, module_call, peak_memory, synchronization, transfers
+from warpspan.hooks import (
+    cuda_graph,
+    libraries,
+    module_call,
+    peak_memory,
+    synchronization,
+    transfers,
+)
 from warpspan.hooks.initialization import WhenInitialized
 from warpspan.hooks.patches import Patches
 from warpspan.probes.memory import PeakLedger
@@ -36,7 +43,9 @@ class Instrumentation:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        self._telemetry = Telemetry(__version__, tracer_provider, meter_provider)
+        self._telemetry = Telemetry(
+            __version__, tracer_provider, meter_provider, steps=settings.steps
+        )
         self._settings = settings
         self._sampler: Sampler | None = None
         self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
@@ -44,6 +53,7 @@ class Instrumentation:
             self.tracker.devices,
             self.tracker.completion,
             self._usage,
+            self.tracker.caches,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )
@@ -55,6 +65,7 @@ class Instrumentation:
             cuda_graph.patch(self._patches, self._switch)
             if settings.memory:
                 peak_memory.patch(self._patches, self._ledger)
+            libraries.patch(self._patches, self._switch)
             if settings.transfers:
                 synchronization.patch(self._patches, self._switch)
                 self._initialized = WhenInitialized(self._patch_tensors)

@@ -48,6 +48,62 @@ PYTORCH_HOST_MEMORY_RSS: Final = "pytorch.host.memory.rss"
 PYTORCH_STEP_COUNT: Final = "pytorch.step.count"
 PYTORCH_STEP_FIRST_TIME: Final = "pytorch.step.first.time"
 PYTORCH_STEP_TIME: Final = "pytorch.step.time"
+PYTORCH_KV_CACHE_TYPE: Final = "pytorch.kv_cache.type"
+PYTORCH_KV_CACHE_SIZE: Final = "pytorch.kv_cache.size"
+PYTORCH_KV_CACHE_INCREASE: Final = "pytorch.kv_cache.increase"
+PYTORCH_KV_CACHE_TOKEN_COUNT: Final = "pytorch.kv_cache.token.count"
+PYTORCH_KV_CACHE_TOKEN_INCREASE: Final = "pytorch.kv_cache.token.increase"
+PYTORCH_KV_CACHE_TOKEN_CAPACITY: Final = "pytorch.kv_cache.token.capacity"
+PYTORCH_KV_CACHE_LAYER_COUNT: Final = "pytorch.kv_cache.layer.count"
+PYTORCH_KV_CACHE_RETAINED: Final = "pytorch.kv_cache.retained"
+PYTORCH_KV_CACHE_WEIGHT_RATIO: Final = "pytorch.kv_cache.weight.ratio"
+PYTORCH_KV_CACHE_UTILIZATION: Final = "pytorch.kv_cache.utilization"
+PYTORCH_KV_CACHE_ALIVE_SIZE: Final = "pytorch.kv_cache.alive.size"
+PYTORCH_KV_CACHE_ALIVE_COUNT: Final = "pytorch.kv_cache.alive.count"
+PYTORCH_KV_CACHE_LEAK_SCORE: Final = "pytorch.kv_cache.leak.score"
+PYTORCH_KV_CACHE_LEAK_START: Final = "pytorch.kv_cache.leak.start"
+PYTORCH_PIPELINE_NAME: Final = "pytorch.pipeline.name"
+PYTORCH_STEP_SOURCE: Final = "pytorch.step.source"
+PYTORCH_STEP_DURATION_MEAN: Final = "pytorch.step.duration.mean"
+PYTORCH_STEP_DURATION_P50: Final = "pytorch.step.duration.p50"
+PYTORCH_STEP_DURATION_P99: Final = "pytorch.step.duration.p99"
+PYTORCH_STEP_DURATION_MAX: Final = "pytorch.step.duration.max"
+PYTORCH_ENCODER_TIME: Final = "pytorch.encoder.time"
+PYTORCH_PREPROCESS_TIME: Final = "pytorch.preprocess.time"
+PYTORCH_POSTPROCESS_TIME: Final = "pytorch.postprocess.time"
+PYTORCH_TOKEN_INPUT_COUNT: Final = "pytorch.token.input.count"
+PYTORCH_TOKEN_GENERATED_COUNT: Final = "pytorch.token.generated.count"
+PYTORCH_TOKEN_FIRST_TIME: Final = "pytorch.token.first.time"
+PYTORCH_TOKEN_DURATION_MEAN: Final = "pytorch.token.duration.mean"
+PYTORCH_TOKEN_DURATION_P50: Final = "pytorch.token.duration.p50"
+PYTORCH_TOKEN_DURATION_P99: Final = "pytorch.token.duration.p99"
+PYTORCH_TOKEN_DURATION_MAX: Final = "pytorch.token.duration.max"
+PYTORCH_PREFILL_TIME: Final = "pytorch.prefill.time"
+PYTORCH_DECODE_TIME: Final = "pytorch.decode.time"
+PYTORCH_DECODE_STEP_COUNT: Final = "pytorch.decode.step.count"
+PYTORCH_DECODE_BETWEEN_TIME: Final = "pytorch.decode.between.time"
+PYTORCH_DECODE_BETWEEN_SHARE: Final = "pytorch.decode.between.share"
+PYTORCH_ASSISTANT_STEP_COUNT: Final = "pytorch.assistant.step.count"
+PYTORCH_ASSISTANT_TIME: Final = "pytorch.assistant.time"
+PYTORCH_DENOISE_STEP_COUNT: Final = "pytorch.denoise.step.count"
+PYTORCH_DENOISE_TIME: Final = "pytorch.denoise.time"
+PYTORCH_DENOISE_STEP_DURATION_MEAN: Final = "pytorch.denoise.step.duration.mean"
+PYTORCH_DENOISE_STEP_DURATION_P50: Final = "pytorch.denoise.step.duration.p50"
+PYTORCH_DENOISE_STEP_DURATION_P99: Final = "pytorch.denoise.step.duration.p99"
+PYTORCH_DENOISE_STEP_DURATION_MAX: Final = "pytorch.denoise.step.duration.max"
+PYTORCH_VAE_TIME: Final = "pytorch.vae.time"
+PYTORCH_VAE_SHARE: Final = "pytorch.vae.share"
+PYTORCH_TEXT_ENCODER_TIME: Final = "pytorch.text_encoder.time"
+PYTORCH_TEXT_ENCODER_SHARE: Final = "pytorch.text_encoder.share"
+GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+PYTORCH_STEP_PHASE: Final = "pytorch.step.phase"
+PYTORCH_STEP_PHASES: Final = "pytorch.step.phases"
+PYTORCH_STEP_STARTS: Final = "pytorch.step.starts"
+PYTORCH_STEP_DURATIONS: Final = "pytorch.step.durations"
 PYTORCH_GPU_TIME: Final = "pytorch.gpu.time"
 PYTORCH_SM_CYCLES_ACTIVE: Final = "pytorch.sm.cycles.active"
 PYTORCH_SM_CYCLES_ELAPSED: Final = "pytorch.sm.cycles.elapsed"
@@ -134,6 +190,7 @@ PYTORCH_TRANSFER_PIN_SIZE: Final = "pytorch.transfer.pin.size"
 PYTORCH_TRANSFER_PIN_TIME: Final = "pytorch.transfer.pin.time"
 ERROR_TYPE: Final = "error.type"
 PYTORCH_MEMORY_STATE: Final = "pytorch.memory.state"
+PYTORCH_TOKEN_TYPE: Final = "pytorch.token.type"
 PYTORCH_GPU_ACTIVITY: Final = "pytorch.gpu.activity"
 PYTORCH_SYNC_KIND: Final = "pytorch.sync.kind"
 PYTORCH_TRANSFER_DIRECTION: Final = "pytorch.transfer.direction"
@@ -321,6 +378,139 @@ METRIC_PYTORCH_MEMORY_USAGE: Final = Metric(
     "By",
     "Memory of torch's caching allocator, read when the last inference ended.",
 )
+METRIC_PYTORCH_INFERENCE_TOKEN_FIRST_DURATION: Final = Metric(
+    "pytorch.inference.token.first.duration",
+    "s",
+    "Time to the first token (`pytorch.token.first.time`).",
+    (
+        0.001,
+        0.005,
+        0.01,
+        0.02,
+        0.04,
+        0.06,
+        0.08,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+        5.0,
+        7.5,
+        10.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_TOKEN_DURATION: Final = Metric(
+    "pytorch.inference.token.duration",
+    "s",
+    "Mean time per output token after the first (`pytorch.token.duration.mean`).",
+    (
+        0.0001,
+        0.00025,
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_TOKENS: Final = Metric(
+    "pytorch.inference.tokens",
+    "{token}",
+    "Tokens of the input, and generated tokens.",
+)
+METRIC_PYTORCH_INFERENCE_DENOISE_STEP_DURATION: Final = Metric(
+    "pytorch.inference.denoise.step.duration",
+    "s",
+    "Mean time of a denoising step (`pytorch.denoise.step.duration.mean`).",
+    (
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+    ),
+)
+METRIC_GEN_AI_SERVER_REQUEST_DURATION: Final = Metric(
+    "gen_ai.server.request.duration",
+    "s",
+    "OpenTelemetry's GenAI metric: duration of the request, here of the inference.",
+    (
+        0.01,
+        0.02,
+        0.04,
+        0.08,
+        0.16,
+        0.32,
+        0.64,
+        1.28,
+        2.56,
+        5.12,
+        10.24,
+        20.48,
+        40.96,
+        81.92,
+    ),
+)
+METRIC_GEN_AI_SERVER_TIME_TO_FIRST_TOKEN: Final = Metric(
+    "gen_ai.server.time_to_first_token",
+    "s",
+    "OpenTelemetry's GenAI metric, of successful inferences.",
+    (
+        0.001,
+        0.005,
+        0.01,
+        0.02,
+        0.04,
+        0.06,
+        0.08,
+        0.1,
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+        5.0,
+        7.5,
+        10.0,
+    ),
+)
+METRIC_GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN: Final = Metric(
+    "gen_ai.server.time_per_output_token",
+    "s",
+    "OpenTelemetry's GenAI metric, of successful inferences.",
+    (
+        0.01,
+        0.025,
+        0.05,
+        0.075,
+        0.1,
+        0.15,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.75,
+        1.0,
+        2.5,
+    ),
+)
 METRIC_PYTORCH_INFERENCE_GPU_TIME: Final = Metric(
     "pytorch.inference.gpu.time",
     "s",
@@ -424,6 +614,45 @@ METRIC_PYTORCH_GPU_SAMPLED_CYCLES: Final = Metric(
     "pytorch.gpu.sampled.cycles",
     "{cycle}",
     "Active cycles of all multiprocessors of the device since it is sampled, likewise.",
+)
+METRIC_PYTORCH_INFERENCE_KV_CACHE_SIZE: Final = Metric(
+    "pytorch.inference.kv_cache.size",
+    "By",
+    "Size of the KV cache when the inference ended (`pytorch.kv_cache.size`).",
+    (
+        1048576.0,
+        4194304.0,
+        16777216.0,
+        67108864.0,
+        268435456.0,
+        1073741824.0,
+        2147483648.0,
+        4294967296.0,
+        8589934592.0,
+        17179869184.0,
+        34359738368.0,
+        68719476736.0,
+    ),
+)
+METRIC_PYTORCH_INFERENCE_KV_CACHE_GROWTH: Final = Metric(
+    "pytorch.inference.kv_cache.growth",
+    "By",
+    "Bytes that inferences added to KV caches.",
+)
+METRIC_PYTORCH_KV_CACHE_USAGE: Final = Metric(
+    "pytorch.kv_cache.usage",
+    "By",
+    "Bytes of the KV caches of a model that are alive, each as large as it was at its last inference.",
+)
+METRIC_PYTORCH_KV_CACHE_COUNT: Final = Metric(
+    "pytorch.kv_cache.count",
+    "{cache}",
+    "KV caches of a model that are alive.",
+)
+METRIC_PYTORCH_KV_CACHE_LEAK_SCORE: Final = Metric(
+    "pytorch.kv_cache.leak.score",
+    "1",
+    "How likely it is that what makes these caches grow is never released (`pytorch.kv_cache.leak.score`).",
 )
 METRIC_HW_GPU_UTILIZATION: Final = Metric(
     "hw.gpu.utilization",

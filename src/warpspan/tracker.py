@@ -18,23 +18,16 @@ from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
+from warpspan.probes.kv_ledger import Ledger
+from warpspan.probes.kv_watch import use_of
 from warpspan.probes.memory import process_rss_bytes
-from warpspan.probes.model import Entry, Registry, unwrap
+from warpspan.probes.model import Entry, Registry, is_training
 from warpspan.probes.place import Meter, Place, Places
 from warpspan.probes.transfers import forget_events, is_waiting
-from warpspan.records import DeviceState, start_attributes
-from warpspan.window import (
-    OUTSIDE,
-    Outside,
-    Shade,
-    Sink,
-    Step,
-    Window,
-    current,
-    disown,
-    is_open,
-    leave,
-)
+from warpspan.records import CacheState, DeviceState, start_attributes
+from warpspan.scopes import OUTSIDE, Shade, current, is_open, leave
+from warpspan.steps import Mark, Section, Step
+from warpspan.window import Sink, Window, disown
 
 Scope: TypeAlias = Shade | Step | Window
 
@@ -79,6 +72,7 @@ class Tracker:
             is_waiting,
         )
         self.places = self._make_places()
+        self.ledger = Ledger(self.completion.dropped)
         self._rss_bytes: int | None = None
         self._rss_due_ns = 0
         self._freezer = garbage.Freezer() if settings.gc_freeze else None
@@ -103,39 +97,58 @@ class Tracker:
                 return None
             if self.graphs.open and self._capture(module, args, kwargs):
                 return Shade()  # the graph's replay is the inference, its capture computes nothing
-            if current.get() is not OUTSIDE:
-                outer = self._settle()
-                if isinstance(outer, Window) and outer.takes_steps:
+            outer = current.get()
+            if outer is not OUTSIDE:
+                if not outer.takes_steps:
+                    outer = self._settle()
+                if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
-            if _is_grad_enabled() and not self.settings.training and _is_training(module):
+            if _is_grad_enabled() and not self.settings.training and is_training(module):
                 self.around.forget()
                 return Shade()
             entry = self.registry.entry(module)
             if not entry.recorded:
+                if entry.has_state:  # else it may prepare the input of one that is recorded
+                    self.around.forget()
                 return Shade()
             if entry.start is None:
                 entry.place = self.places.at(entry.device)
-                entry.start = _start("forward", entry.name, entry.place)
+                entry.start = start_of("forward", entry.name, entry.place)
             name, attributes = entry.start
             try:
                 seen = inputs.look(args, kwargs)
             except Exception as error:  # a mapping of the user's may do anything
                 guard.caught("input", error)
                 seen = None
-            return self._open(entry.place, name, attributes, "forward", entry, seen)
+            use = use_of(entry, args, kwargs) if entry.cache_looks or kwargs else None
+            scope = self._open(entry.place, name, attributes, "forward", entry, seen)
+            if use is not None and isinstance(scope, Window):
+                scope.use, scope.caches = use, use.watch
         except Exception as error:
             guard.caught("begin", error)
             return Shade()
+        else:
+            return scope
 
     def _open_step(
         self,
-        window: Window,
+        outer: Mark | Section | Window,
         module: torch.nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Scope:
-        entry = self.registry.entry(module)
-        return window.step(entry, inputs.look(args, kwargs)) if entry.recorded else Shade()
+        # One that was called before is not looked at anew: only the first step tells its model.
+        entry = outer.entry
+        if entry is None or entry.module() is not module:
+            entry = outer.entry = self.registry.entry(module)
+        if not entry.recorded:
+            return Shade()
+        window = outer.window
+        use = use_of(entry, args, kwargs, window) if entry.cache_looks or kwargs else None
+        seen = inputs.look(args, kwargs) if window.seen is None else None
+        step = outer.step(entry, seen, (module, args, kwargs))
+        step.use = use
+        return step
 
     def _capture(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -147,7 +160,7 @@ class Tracker:
         graph.called(
             self.registry.entry(module),
             inputs.look(args, kwargs),
-            training=_is_grad_enabled() and _is_training(module),
+            training=_is_grad_enabled() and is_training(module),
         )
         return True
 
@@ -166,11 +179,11 @@ class Tracker:
             if known.start is None:
                 place = self.places.at(known.device) if known.device else self.places.current()
                 name = None if model is None else model.name
-                known.start = place, *_start("graph_replay", name, place)
+                known.start = place, *start_of("graph_replay", name, place)
             place, name, attributes = known.start
             if current.get() is not OUTSIDE:
                 outer = self._settle()
-                if isinstance(outer, Window) and outer.takes_steps:
+                if outer.takes_steps:
                     capturing = place.timeline is not None and place.timeline.capturing
                     return None if capturing else outer.step(model, known.seen)
             return self._open(place, name, attributes, "graph_replay", model, known.seen)
@@ -191,12 +204,12 @@ class Tracker:
             outer = self._settle()
             return self._open(
                 place,
-                *_start(operation, name, place),
+                *start_of(operation, name, place),
                 operation,
                 entry,
                 None,
                 True,  # takes steps
-                isinstance(outer, (Step, Window)) and is_open(outer),
+                isinstance(outer, (Mark, Section, Step, Window)) and is_open(outer),
                 # In an event loop the thread also works for others while this one waits.
                 asyncio._get_running_loop() is None,
             )
@@ -207,6 +220,10 @@ class Tracker:
     def devices(self) -> list[DeviceState]:
         """The devices of this process on which inferences ran."""
         return [place.state for place in self.places]
+
+    def caches(self) -> list[CacheState]:
+        """The KV caches of this process that inferences took or left."""
+        return self.ledger.states(caught_up=not self.completion.waiting)
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
@@ -236,6 +253,7 @@ class Tracker:
         completion = self.completion
         if completion.full:
             completion.dropped["queue_full"] += 1
+            self.around.forget()
             return Shade()
         arrived = None if place.timeline is None else self.around.take()
         start_ns, began_ns = clock.wall_ns(), clock.host_ns()
@@ -256,7 +274,7 @@ class Tracker:
             cpu_time,
         )
         if arrived is not None:
-            window.received(arrived)
+            window.noted = arrived
         try:
             window.begin()
         except BaseException:
@@ -270,13 +288,13 @@ class Tracker:
                 self.sink.leave(window.span)
             if current.get() is not OUTSIDE:
                 self._settle()
-            if window.measured:
+            if window.place.timeline is not None:
                 self.around.ended(window)
         except Exception as error:
             guard.caught("end", error)
         self.completion.push(window)
 
-    def _settle(self) -> Outside | Scope:
+    def _settle(self) -> Any:
         """The scope that the caller is in, now that those are left that ended.
 
         One may have ended where it could not be left: on another thread, or out of turn.
@@ -293,7 +311,12 @@ class Tracker:
         if now >= self._rss_due_ns:
             self._rss_due_ns = now + _RSS_AGE_NS
             self._rss_bytes = process_rss_bytes()
-        record = window.record(device_done=device_done, rss_bytes=self._rss_bytes)
+        record = window.record(
+            device_done=device_done,
+            rss_bytes=self._rss_bytes,
+            details=self.settings.steps != "summary",
+        )
+        record = window.settle_caches(self.ledger, record)
         self.sink.finish(window.span, record)
         if self._freezer is not None and window.model is not None:
             self._freezer.finished(window.model)
@@ -348,6 +371,7 @@ class Tracker:
         self.completion.reset()
         guard.faults.clear()
         self.places = self._make_places()
+        self.ledger = Ledger(self.completion.dropped)
         self.registry.forget()
         self.graphs = Graphs()
         capture.gate.forget()
@@ -360,14 +384,12 @@ class Tracker:
         )
 
 
-def _is_training(module: torch.nn.Module) -> bool:
-    # torch.compile's wrapper does not follow when the model inside is put into evaluation mode.
-    model = unwrap(module)
-    # A frozen script module has no mode. An exported program is always in training mode, and its
-    # eval() is made to raise.
-    return getattr(model, "training", False) and "eval" not in model.__dict__
+def is_traced() -> bool:
+    """Whether what is called now only builds a graph: jit.trace, torch.export, fake tensors."""
+    return _tracing_state() is not None or _is_compiling() or _dispatch_mode(_FAKE) is not None
 
 
-def _start(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:
+def start_of(operation: str, model: str | None, place: Place) -> tuple[str, dict[str, Any]]:
+    """Name and first attributes of a span."""
     name = operation if model is None else f"{operation} {model}"
     return name, start_attributes(operation, model, place.device)

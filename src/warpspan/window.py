@@ -1,25 +1,40 @@
-"""The open inference: raw readings at its begin and end, nothing computed in between.
-
-A context variable holds the scope that the caller is in. Four kinds exist: `OUTSIDE` of all, a
-`Window` (one inference), a `Step` (a module call inside a window that is not a module call itself)
-and a `Shade` (a call that is not recorded, so that nothing inside it is either). `covers` answers
-the one question that every module call asks: is it part of a call that is already open?
-"""
+"""The open inference: raw readings at its begin and end, nothing computed in between."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
 from warpspan.probes import capture, clock, garbage, inputs
+from warpspan.probes.kv_ledger import Ledger
+from warpspan.probes.kv_watch import Use, Watch
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import Entry
 from warpspan.probes.place import Entrance, Place, host_idle_s
 from warpspan.probes.transfers import SEALED, Tally
-from warpspan.records import Inference, Memory, Model, Steps, Timing
+from warpspan.records import Inference, Loop, Memory, Model, Timing
+from warpspan.scopes import OUTSIDE, Outside, Shade, current, is_open, leave
+from warpspan.step_figures import figures
+from warpspan.steps import Call, Mark, Section, Step, StepTally
+
+__all__ = [
+    "OUTSIDE",
+    "Mark",
+    "Outside",
+    "Scope",
+    "Section",
+    "Shade",
+    "Sink",
+    "Step",
+    "Window",
+    "current",
+    "disown",
+    "is_open",
+    "leave",
+]
 
 
 class Sink(Protocol):
@@ -42,38 +57,6 @@ class Sink(Protocol):
 
     def flush(self, timeout_s: float) -> bool:
         """Have the providers export what they hold; False where time ran out."""
-
-
-class Outside:
-    """No call is open."""
-
-    __slots__ = ()
-    covers = takes_steps = False
-    _token = None
-
-
-class Shade:
-    """A call that is not recorded."""
-
-    __slots__ = ("_token", "covers")
-    takes_steps = False
-
-    def __init__(self) -> None:
-        self.covers = True
-        self._token = current.set(self)
-
-    @property
-    def is_current(self) -> bool:
-        """Whether it is the innermost scope of the caller."""
-        return current.get() is self
-
-    def fail(self, error: BaseException) -> None:
-        """Nothing to remember."""
-
-    def close(self) -> None:
-        """Leave the shade."""
-        self.covers = False
-        leave(self)
 
 
 class Window:
@@ -108,12 +91,20 @@ class Window:
     _memory_end: MemoryReading | None = None
     _memory_start: MemoryReading | None = None
     _oom_requested: int | None = None
-    _steps: _StepTally | None = None
-    _tally: Tally | None = None
+    #: What it waited for and copied, or what was copied for it before.
+    noted: Tally | None = None
     _thread: int | None = None
     _times: clock.DeviceTimes | None = None
-    _token: Token[Scope] | None = None
+    _token: Token[Any] | None = None
+    #: The KV caches that were seen in it.
+    caches: Watch | None = None
     open = True
+    #: Of the module called last inside.
+    entry: Entry | None = None
+    #: Its steps, where it takes any.
+    steps: StepTally = None  # type: ignore[assignment]
+    #: The module call's own use of a KV cache, where it may have one.
+    use: Use | None = None
 
     def __init__(
         self,
@@ -135,22 +126,18 @@ class Window:
         self.takes_steps = takes_steps
         self.covers = not takes_steps
         self._model = model
-        self._seen = seen
+        self.seen = seen
         self._start_ns = start_ns
         self._began_ns = began_ns
         self._closed_to = closed_to
         self._garbage = self._garbage_end = garbage.state
         if takes_steps:
-            self._steps = _StepTally()
+            self.steps = StepTally(began_ns, place.timeline)
         if not nested:
             self._entrance = place.enter()
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
             self._began_cpu_ns = clock.thread_ns()
-
-    def received(self, tally: Tally) -> None:
-        """Its inputs were copied to the device before it began."""
-        self._tally = tally
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -206,21 +193,33 @@ class Window:
                 guard.caught("memory", error)
         if self._entrance is not None:
             self._concurrency = self.place.leave(self._entrance, self._ended_ns)
+        if self.caches is not None:
+            self.use = None
+            self.caches.close()
         self._closed_to(self)
 
-    def step(self, model: Entry | None, seen: inputs.Seen | None) -> Step:
-        """Open a step. The first one tells the model and the input where nobody else did."""
+    @property
+    def window(self) -> Window:
+        """The inference of the scope, as every scope that takes steps has it."""
+        return self
+
+    def tell(self, model: Entry | None, seen: inputs.Seen | None) -> None:
+        """A module call inside. The first one tells model and input where nobody else did."""
         if self._model is None:
             self._model = model
-        if self._seen is None:
-            self._seen = seen
-        return Step(self._steps, self._began_ns)  # type: ignore[arg-type]
+        if self.seen is None:
+            self.seen = seen
+
+    def step(self, model: Entry | None, seen: inputs.Seen | None, call: Call | None = None) -> Step:  # noqa: ARG002
+        """Open a step; see `Section.step`."""
+        self.tell(model, seen)
+        return Step(self.steps)
 
     @property
     def tally(self) -> Tally:
         """What it waited for and copied."""
         # Threads may come at once, and get the same one.
-        return self._tally or self.__dict__.setdefault("_tally", Tally())
+        return self.noted or self.__dict__.setdefault("noted", Tally())
 
     @property
     def model(self) -> Entry | None:
@@ -230,12 +229,12 @@ class Window:
     @property
     def done(self) -> bool:
         """Whether the device has passed the end of the inference. Asks, never waits."""
-        if self._tally is not None and not self._tally.settled(capture.gate.ask):
-            return False  # a copy or a call that belongs to it is under way
-        if self._end_event is None or self._times is not None:
-            return True
-        overlapped = self._entrance is None or self._entrance[0] > 0
         try:
+            if self.noted is not None and not self.noted.settled(capture.gate.ask):
+                return False  # a copy or a call that belongs to it is under way
+            if self._end_event is None or self._times is not None:
+                return True
+            overlapped = self._entrance is None or self._entrance[0] > 0
             self._times = self.place.timeline.times(  # type: ignore[union-attr]
                 self._events,  # type: ignore[arg-type]
                 self._end_event,
@@ -248,20 +247,17 @@ class Window:
         return self._times is not None
 
     @property
-    def measured(self) -> bool:
-        """Whether it ended with an event on its device."""
-        return self._end_event is not None
-
-    @property
     def settled(self) -> bool:
         """Whether what it had of its device is known, or won't be."""
         meter = self.place.meter
         return meter is None or self._end_event is None or meter.settled(self._events)
 
-    def record(self, *, device_done: bool, rss_bytes: int | None) -> Inference:
-        """The finished inference. Runs on the finisher's thread."""
+    def record(
+        self, *, device_done: bool, rss_bytes: int | None, details: bool = False
+    ) -> Inference:
+        """The finished inference, with each of its steps for `details`. Runs on the finisher's thread."""
         entrance = self._entrance
-        tally: Tally = self.__dict__.setdefault("_tally", SEALED)
+        tally: Tally = self.__dict__.setdefault("noted", SEALED)
         device_s = queue_s = idle_s = usage = None
         if self.place.is_host:
             if entrance is not None:
@@ -272,14 +268,22 @@ class Window:
                 idle_s = None
             if self.place.meter is not None:
                 usage = self.place.meter.usage(self._events)
+        duration_s = (self._ended_ns - self._began_ns) / 1e9
+        steps = loop = None
+        if self.steps is not None:  # a module call has none
+            steps = self.steps.steps()
+            try:
+                loop = self._loop(duration_s, device_s, queue_s, details=details)
+            except Exception as error:
+                guard.caught("steps", error)
         syncs, transfers = tally.describe(device_s)
         return Inference(
             operation=self.operation,
             start_ns=self._start_ns,
-            duration_s=(self._ended_ns - self._began_ns) / 1e9,
+            duration_s=duration_s,
             device=self.place.device,
             model=self._model.facts() if isinstance(self._model, Entry) else Model(self._model),
-            input=inputs.describe(self._seen),
+            input=inputs.describe(self.seen),
             timing=Timing(
                 self._cpu_s,
                 device_s,
@@ -289,12 +293,40 @@ class Window:
                 *garbage.between(self._garbage, self._garbage_end),
             ),
             memory=self._memory(rss_bytes),
-            steps=self._steps.steps() if self._steps is not None else None,
+            steps=steps,
             usage=usage,
+            loop=loop,
             syncs=syncs,
             transfers=transfers,
             error_type=self._error_type,
         )
+
+    def settle_caches(self, ledger: Ledger, record: Inference) -> Inference:
+        """The record with its KV cache. Runs on the finisher's thread."""
+        if self.caches is None:
+            return record
+        try:
+            cache = ledger.settle(
+                self.caches.tracks,
+                record,
+                limit_bytes=self.place.limit_bytes,
+                span_ns=(self._began_ns, self._ended_ns),
+                turn=self.steps is not None,
+            )
+        except Exception as error:
+            guard.caught("kv cache", error)
+            return record
+        return record._replace(cache=cache)
+
+    def _loop(
+        self, duration_s: float, device_s: float | None, queue_s: float | None, *, details: bool
+    ) -> Loop | None:
+        start = None
+        if device_s is not None and self._events is not None:
+            start = self._events.start.event
+        times = self.steps.times(start, queue_s)
+        total_s = device_s if times.source == "device" else duration_s
+        return figures(times, self.steps.sections, total_s=total_s, details=details)
 
     def _memory(self, rss_bytes: int | None) -> Memory | None:
         place, start, end = self.place, self._memory_start, self._memory_end
@@ -318,77 +350,7 @@ class Window:
         )
 
 
-class Step:
-    """A module call inside a window that takes steps."""
-
-    __slots__ = ("_began_ns", "_tally", "_token", "_window_began_ns", "covers")
-    takes_steps = False
-
-    def __init__(self, tally: _StepTally, window_began_ns: int) -> None:
-        self.covers = True
-        self._tally = tally
-        self._window_began_ns = window_began_ns
-        self._token = current.set(self)
-        self._began_ns = clock.host_ns()
-
-    def fail(self, error: BaseException) -> None:
-        """The window hears of it when it leaves the window too."""
-
-    def close(self) -> None:
-        """End the step."""
-        ended_ns = clock.host_ns()
-        self.covers = False
-        leave(self)
-        self._tally.add(ended_ns - self._began_ns, ended_ns - self._window_began_ns)
-
-
-class _StepTally:
-    """The steps of one window. Locked, since a window's work may be spread over threads."""
-
-    __slots__ = ("_first_ns", "_lock", "_spent_ns", "_total")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._total = 0
-        self._spent_ns = 0
-        self._first_ns: int | None = None
-
-    def add(self, spent_ns: int, since_begin_ns: int) -> None:
-        with self._lock:
-            self._total += 1
-            self._spent_ns += spent_ns
-            if self._first_ns is None:
-                self._first_ns = since_begin_ns
-
-    def steps(self) -> Steps | None:
-        if self._first_ns is None:
-            return None
-        return Steps(self._total, self._first_ns / 1e9, self._spent_ns / 1e9)
-
-
-Scope: TypeAlias = Outside | Shade | Window | Step
-OUTSIDE = Outside()
-current: ContextVar[Scope] = ContextVar("warpspan_scope", default=OUTSIDE)
-
-
-def is_open(scope: Scope) -> bool:
-    """Whether it has not been closed."""
-    return scope.covers or scope.takes_steps
-
-
-def leave(scope: Scope) -> bool:
-    """Make current what was before; False where that is not this context's to do.
-
-    A generator is closed where its consumer is, out of turn or in another context, and a task
-    that was created inside holds a copy. A scope that stays behind covers nothing any more.
-    """
-    if scope._token is None or current.get() is not scope:
-        return False
-    try:
-        current.reset(scope._token)
-    except (RuntimeError, ValueError):  # used up, or made in the context that this is a copy of
-        return False
-    return True
+Scope: TypeAlias = Mark | Outside | Section | Shade | Step | Window
 
 
 def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
@@ -398,10 +360,14 @@ def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
         scope: the innermost one.
         closed_to: called with each window instead when the child closes it, too.
     """
-    while isinstance(scope, (Shade, Step, Window)):
-        scope.covers = False
-        if isinstance(scope, Window):
+    while isinstance(scope, (Mark, Section, Shade, Step, Window)):
+        if isinstance(scope, (Shade, Step, Window)):
+            scope.covers = False
+        if isinstance(scope, (Mark, Section, Window)):
             scope.takes_steps = False
+        if isinstance(scope, Window):
             scope._closed_to = closed_to
             scope._events = scope._holder = None  # the child must not touch the device
+            if scope.steps is not None:
+                scope.steps.timeline = None
         scope = scope._token.old_value if scope._token is not None else None

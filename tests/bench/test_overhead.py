@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from warpspan.bench import overhead, overhead_table
+from warpspan.bench.overhead_methods import MethodCost
 from warpspan.bench.overhead_modes import NO_SDK, RECORDED, UNSAMPLED, FullRate, ModeResult, Row
 from warpspan.bench.overhead_statistics import Block, Comparison, Cost, measure, rounds
 from warpspan.bench.overhead_variants import BARE, BASELINE, HANDWRITTEN, TORCHTEL, WARPSPAN
@@ -150,6 +151,53 @@ def test_targets_are_judged_by_what_was_measured() -> None:
     assert [(3.9, 4.0)] == [(t.measured, t.limit) for t in overhead_table.targets(fast)]
 
 
+METHODS = [
+    MethodCost("Tensor.item", False, 150.0, 60.0),
+    MethodCost("Tensor.to", True, 200.0, 120.0),
+]
+
+
+def test_each_replaced_method_has_a_target() -> None:
+    """At most 100 ns on top of torch's own."""
+    assert [
+        ("Tensor.item, outside of all", 60.0, 100.0, "ns", True),
+        ("Tensor.to, inside an inference", 120.0, 100.0, "ns", False),
+    ] == [(*target, target.met) for target in overhead_table.targets([], METHODS)]
+    console = Console(width=120, record=True, file=io.StringIO())
+    overhead_table.render([], console, METHODS)
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    assert "Tensor.to, inside an inference 200 120" in lines
+    assert "Tensor.item, outside of all 60 ns 100 ns met" in lines
+    value = json.loads(json.dumps(overhead_table.to_json([], {}, METHODS)))
+    assert [60.0, 120.0] == [cost["added_ns"] for cost in value["methods"]]
+
+
+MEASURED = """
+import torch
+from warpspan.bench import overhead_methods
+
+overhead_methods._CALLS, overhead_methods._ROUNDS = 10, (1, 1)
+for cost in overhead_methods.run(0.0):
+    print(cost.method, cost.inside, cost.original_ns > 0)
+print([name for name in ("item", "to", "cpu") if name in vars(torch.Tensor)])
+"""
+
+
+def test_methods_are_measured_with_and_without_the_replacement() -> None:
+    """Inside an inference and outside; torch's own are back in their place afterwards."""
+    ended = subprocess.run(
+        [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=False
+    )
+
+    assert (
+        "Tensor.item False True\nTensor.item True True\n"
+        "Tensor.to False True\nTensor.to True True\n"
+        "Tensor.cpu False True\nTensor.cpu True True\n"
+        "CUDAGraph.replay True True\n[]\n",
+        "",
+    ) == (ended.stdout, ended.stderr)
+
+
 def test_the_table_shows_every_variant_and_why_one_does_not_run() -> None:
     """The baseline is what all is compared with, so it has no row."""
     console = Console(width=120, record=True, file=io.StringIO())
@@ -218,7 +266,13 @@ for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
 print(exporter.count)
 ours, theirs = spans[WARPSPAN], spans[HANDWRITTEN]
 print(ours.name == theirs.name, ours.kind == theirs.kind)
-changing = ("pytorch.host.cpu.time", "pytorch.device.idle.time", "pytorch.host.memory.rss")
+changing = (
+    "pytorch.host.cpu.time",
+    "pytorch.device.idle.time",
+    "pytorch.host.memory.rss",
+    "pytorch.host.gc.time",
+    "pytorch.host.gc.count",
+)
 values = [
     {key: type(value) if key in changing else value for key, value in span.attributes.items()}
     for span in (ours, theirs)
@@ -239,10 +293,10 @@ def test_the_hand_written_variant_records_what_warpspan_records() -> None:
     assert (
         "4\n"
         "True True\n"
-        "True 14\n"
+        "True 16\n"
         "True ['pytorch.inference.batch.size', 'pytorch.inference.duration',"
         " 'pytorch.inference.idle.time']\n"
-        "['pytorch.inference.active']\n",
+        "['pytorch.inference.active', 'warpspan.queue.size']\n",
         "",
     ) == (ended.stdout, ended.stderr)
 

@@ -13,7 +13,17 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from warpspan import guard
 from warpspan.emit.telemetry import Telemetry
-from warpspan.records import Device, DeviceState, Inference, Input, Memory, Model, Timing
+from warpspan.records import (
+    Cache,
+    CacheState,
+    Device,
+    DeviceState,
+    Inference,
+    Input,
+    Memory,
+    Model,
+    Timing,
+)
 
 RECORD = Inference(
     operation="forward",
@@ -24,6 +34,7 @@ RECORD = Inference(
     input=Input(8, 128, (8, 128)),
     timing=Timing(0.1, 0.4, 0.01, 0.2, 1, 0.001, 2),
     memory=Memory(peak_bytes=100),
+    cache=Cache("dynamic", 4096, 512),
 )
 LABELS = RECORD.start_attributes()
 
@@ -48,7 +59,11 @@ class Pipeline:
         self.finisher = Finisher()
         self.dropped = self.finisher.dropped
         self.telemetry.observe(
-            lambda: [DeviceState(RECORD.device, 2, 30, 40)], self.finisher, list, hardware=True
+            lambda: [DeviceState(RECORD.device, 2, 30, 40)],
+            self.finisher,
+            list,
+            lambda: [CacheState("BertModel", RECORD.device, 8192, 2, 0.75)],
+            hardware=True,
         )
 
     def emit(self, record=RECORD):
@@ -134,6 +149,7 @@ def test_the_metrics(pipeline):
         "pytorch.inference.device.queue.duration": ("s", 0.01, 1, LABELS),
         "pytorch.inference.batch.size": ("{item}", 8, 1, LABELS),
         "pytorch.inference.memory.peak": ("By", 100, 1, LABELS),
+        "pytorch.inference.kv_cache.size": ("By", 4096, 1, LABELS),
     }
     sums = {
         name: (unit, [(point.value, dict(point.attributes)) for point in data])
@@ -141,8 +157,13 @@ def test_the_metrics(pipeline):
         if not hasattr(data[0], "bucket_counts")
     }
     device = {"pytorch.device.type": "cuda", "pytorch.device.index": 0, "hw.id": "GPU-1"}
+    model = {"pytorch.model.name": "BertModel", **device}
     assert sums == {
         "pytorch.inference.idle.time": ("s", [(0.2, LABELS)]),
+        "pytorch.inference.kv_cache.growth": ("By", [(512, LABELS)]),
+        "pytorch.kv_cache.usage": ("By", [(8192, model)]),
+        "pytorch.kv_cache.count": ("{cache}", [(2, model)]),
+        "pytorch.kv_cache.leak.score": ("1", [(0.75, model)]),
         "pytorch.inference.active": ("{inference}", [(2, device)]),
         "pytorch.memory.usage": (
             "By",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from warpspan.records import Device, Inference, Input, Memory, Model, Timing
+from warpspan.records import Cache, Device, Inference, Input, Memory, Model, Timing
 from warpspan.report.summary import Quantiles, Row, Spread, Summary, summarize
 
 SECOND = 1_000_000_000
@@ -229,6 +229,22 @@ def test_json():
                 "sequence_length_median": 16,
                 "sequence_length_max": 16,
                 "idle_share": 0.5,
+                "kv_cache_max_bytes": None,
+                "kv_cache_growth_bytes": None,
+                "loops": None,
             }
         ],
+        "kv_cache_leaks": [],
     } == json.loads(json.dumps(summary.to_json()))
+
+
+def test_kv_caches():
+    """The largest at an end, and the mean of what was added; inferences without one don't count."""
+    (row,) = summarize(
+        [
+            inference(0, cache=Cache("dynamic", 4096, 4096)),
+            inference(1, cache=Cache("dynamic", 5120, 1024)),
+            inference(2),
+        ]
+    ).rows
+    assert (5120, 2560.0) == (row.kv_cache_max_bytes, row.kv_cache_growth_bytes)

@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from warpspan.report.leaks import Leak
 from warpspan.report.summary import Quantiles, Row, Spread, Summary
 from warpspan.report.text import render, seconds, share, size
 
@@ -168,3 +169,16 @@ def test_size(value, expected):
 def test_share(value, expected):
     """Only nothing is 0 % and only all is 100 %."""
     assert expected == share(value)
+
+
+def test_kv_caches_have_columns_where_there_are_any():
+    """And a leak is named under the table."""
+    row = CPU._replace(kv_cache_max_bytes=23552, kv_cache_growth_bytes=-2944.0)
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    leak = Leak("Llama", "p", 1_413_120, 60, 0.984)
+    console.print(render(Summary((row,), 1200, 0, 1, 38.4, (leak,)), console))
+    text = console.file.getvalue()
+    assert "KV cache" in text
+    assert "23.0 KiB  -2.88 KiB" in text
+    assert "KV caches of Llama are not released: 1.35 MiB in 60 caches now" in text
+    assert not any("KV cache" in line for line in show(CPU, width=200))

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from warpspan import signals
-from warpspan.records import Device, Inference, Input, Memory, Model, Steps, Timing
+from warpspan.records import Cache, Device, Inference, Input, Memory, Model, Steps, Timing
 from warpspan.sources import otlp_json
 from warpspan.sources.otlp_json import OtlpJsonReader
 
@@ -28,6 +28,7 @@ FULL = Inference(
     timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
     memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 8),
     steps=Steps(2, 0.01, 0.02),
+    cache=Cache("dynamic", 4096, -512, 8, -1, None, 2, 0, 0.5, 0.25, 8192, 2, 0.75, 1.5),
     error_type="ValueError",
 )
 PROCESS = '{"service.instance.id": "one"}'
@@ -286,3 +287,35 @@ def test_delta_counts():
     ]
     _, reader = read(*lines, *lines)
     assert 4 == reader.counted
+
+
+def level_line(name: str, at_ns: int, value: dict[str, object], model: str = "Llama") -> str:
+    """A line with one point of an instrument that is read when metrics are collected."""
+    point = {
+        "timeUnixNano": str(at_ns),
+        "attributes": [{"key": "pytorch.model.name", "value": {"stringValue": model}}],
+        **value,
+    }
+    data = {"dataPoints": [point]}
+    kind = {"gauge": data} if name.endswith("score") else {"sum": {**data, "isMonotonic": False}}
+    resource = {"attributes": [{"key": "service.instance.id", "value": {"stringValue": "one"}}]}
+    scope = {"metrics": [{"name": name, **kind}]}
+    block = {"resource": resource, "scopeMetrics": [scope]}
+    return json.dumps({"resourceMetrics": [block]}) + "\n"
+
+
+def test_the_levels_of_kv_caches_are_the_last_ones():
+    """By the time of the point, not by its place in the file; not of what can't be a number."""
+    _, reader = read(
+        level_line("pytorch.kv_cache.leak.score", 2, {"asDouble": 0.5}),
+        level_line("pytorch.kv_cache.usage", 2, {"asInt": "4096"}),
+        level_line("pytorch.kv_cache.count", 2, {"asInt": "3"}),
+        level_line("pytorch.kv_cache.leak.score", 1, {"asDouble": 0.97}),
+        level_line("pytorch.kv_cache.usage", 3, {"asDouble": "NaN"}),
+        level_line("pytorch.kv_cache.count", 3, {}),
+        level_line("pytorch.kv_cache.leak.score", 1, {"asDouble": 0.1}, model="T5"),
+    )
+    assert {
+        (PROCESS, "Llama"): (4096, 3, 0.5),
+        (PROCESS, "T5"): (0, 0, 0.1),
+    } == reader.kv_cache_levels()

@@ -64,6 +64,8 @@ def outcome():
             try:
                 return "gave", described(call())
             except Exception as error:
+                if "driver" in str(error):  # worded by what was asked of it before
+                    return "raised", "there is no driver"
                 return "raised", type(error).__name__, _words(str(error))
 
     return run

@@ -58,3 +58,14 @@ def test_the_ways_compile_what_they_say(results):
     assert (2, 2) == (found["default"]["graphs"], found["graph_break"]["graphs"])
     breaks = [way for way, counts in found.items() if counts["graph breaks"]]
     assert ["graph_break"] == breaks
+
+
+def test_methods_of_tensors_are_traced_as_torchs_own(program):
+    """Graphs, breaks, operators and results of compile, export, script and trace."""
+    orders = ("never", "after")
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(lambda order: program("methods_compiled.py", order, timeout_s=600), orders)
+        expected, actual = (json.loads(one.stdout) for one in done)
+    whole = expected["moves"]["whole"]
+    assert (1, 4, 0) == (whole["graphs"], whole["operators"], whole["breaks"])
+    assert expected == actual

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.overrides import get_testing_overrides, resolve_name
 
+from warpspan import instrumentor
+
 # Another library computes them, with results by chance where arguments are no good.
 _FOREIGN = (
     *("cudnn", "miopen", "mkldnn", "fbgemm", "quantized_", "foreach", "rnn", "lstm", "gru"),
@@ -139,6 +141,7 @@ def test_operations_do_what_they_did(originals, uninstrumented, outcome, tensor)
     expected = outcomes(originals, outcome, tensor)
     assert 800 < sum(found[0] == "gave" for found, _ in expected.values())
     uninstrumented.instrument()
+    instrumentor._instrumentation._patch_tensors()  # as when CUDA is initialised
     functions = operations()
     assert list(originals) == list(functions)
     assert [] == differing(expected, outcomes(functions, outcome, tensor))
@@ -148,6 +151,7 @@ def test_operations_inside_an_inference(originals, uninstrumented, outcome):
     """The same inside the call of a model, where everything is recorded."""
     expected = outcomes(originals, outcome, plain)
     uninstrumented.instrument()
+    instrumentor._instrumentation._patch_tensors()
     functions = operations()
 
     class Model(nn.Linear):
@@ -182,6 +186,7 @@ def test_the_tables_of_overrides_are_the_same(originals, uninstrumented):
     expected = names()
     try:
         uninstrumented.instrument()
+        instrumentor._instrumentation._patch_tensors()
         assert expected == names()
     finally:
         uninstrumented.uninstrument()

@@ -5,14 +5,18 @@ import inspect
 import logging
 import operator
 import pickle
+import threading
 from typing import ClassVar
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import warpspan
+from warpspan import instrumentor
+from warpspan.testing import ScriptedDevice
 
 METHODS = (
     *("item", "cpu", "tolist", "numpy", "nonzero", "to", "cuda", "copy_", "pin_memory"),
@@ -128,7 +132,7 @@ KINDS = {
 CALLS = {
     "item": lambda t: torch.Tensor.item(t),
     "item of": lambda t: t.item(),
-    "item too much": lambda t: t.item(1),
+    "numpy too much": lambda t: t.numpy(1),
     "cpu": lambda t: t.cpu(),
     "cpu format": lambda t: t.cpu(memory_format=torch.channels_last),
     "tolist": lambda t: t.tolist(),
@@ -196,6 +200,24 @@ CALLS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def quiet(caplog):
+    """Fake tensors log their errors."""
+    caplog.set_level(logging.CRITICAL)
+
+
+@pytest.fixture
+def instrument(uninstrumented):
+    """Instruments and replaces the methods of tensors, which is done when CUDA is initialised."""
+
+    def run():
+        uninstrumented.instrument()
+        instrumentor._instrumentation._patch_tensors()
+        assert "item" in vars(torch.Tensor)
+
+    return run
+
+
 def outcomes(outcome):
     found = {}
     for kind, make in KINDS.items():
@@ -212,20 +234,81 @@ def differing(expected, actual):
     return {key: (expected[key], actual[key]) for key in expected if expected[key] != actual[key]}
 
 
-def test_methods_do_what_they_did(uninstrumented, outcome, caplog):
-    """Results, errors and messages: outside of all, in a model's call, in a named inference."""
-    caplog.set_level(logging.CRITICAL)  # what fake tensors say of their errors
+def test_methods_do_what_they_did(instrument, outcome):
+    """Results, errors and messages, outside of all and in an inference."""
     expected = outcomes(outcome)
-    uninstrumented.instrument()
+    instrument()
     assert {} == differing(expected, outcomes(outcome))
-
-    class Model(nn.Linear):
-        def forward(self):
-            return outcomes(outcome)
-
-    assert {} == differing(expected, Model(1, 1).eval()())
     with warpspan.inference("all"):
         assert {} == differing(expected, outcomes(outcome))
+
+
+ON_DEVICE = {
+    "scalar": lambda: torch.tensor(2.0, device="cuda"),
+    "whole": lambda: torch.tensor([3], device="cuda"),
+    "vector": lambda: torch.tensor([1.0, 0.0, 2.0], device="cuda"),
+    "image": lambda: torch.ones(1, 2, 2, 2, device="cuda"),
+    "empty": lambda: torch.zeros(0, 3, device="cuda"),
+    "leaf": lambda: torch.tensor([2.0], device="cuda", requires_grad=True),
+    "parameter": lambda: nn.Parameter(torch.tensor([2.0], device="cuda")),
+    "host": lambda: torch.ones(2, 3),
+    "pinned": lambda: torch.ones(2, 3).pin_memory(),
+}
+DEVICE_CALLS = {
+    **{name: call for name, call in CALLS.items() if not name.startswith(("pickle", "functional"))},
+    "from host": lambda t: t.copy_(torch.ones(1)),
+    "from device": lambda t: t.copy_(torch.ones(1, device="cuda"), non_blocking=True),
+    "to other device": lambda t: t.to("cuda:1"),
+    "to other pinned": lambda t: torch.ones(t.shape).pin_memory().copy_(t, non_blocking=True),
+    "to this device": lambda t: t.to(torch.device("cuda", 0), non_blocking=True),
+    "to like device": lambda t: t.to(torch.ones(1, device="cuda"), non_blocking=True),
+    "to no device": lambda t: t.to("cuda:7"),
+    "cuda words": lambda t: t.cuda(device=1, non_blocking=True),
+    "synchronize": lambda t: torch.cuda.synchronize(),
+    "synchronize of": lambda t: torch.cuda.synchronize("cuda:7"),
+    "stream": lambda t: torch.cuda.Stream().synchronize(),
+    "event": lambda t: torch.cuda.Event().synchronize(),
+    "module": lambda t: nn.Linear(2, 2).to("cuda").bias.device,
+    "modules": lambda t: nn.Linear(2, 2).cuda(1).bias.device,
+}
+
+
+def on_device(outcome, device):
+    found = {}
+    for kind, make in ON_DEVICE.items():
+        for call, function in DEVICE_CALLS.items():
+            before = len(device.calls)
+            found[kind, call] = (
+                outcome(lambda: function(make())),  # noqa: B023
+                # The finisher asks its own questions meanwhile.
+                [
+                    done._replace(stall_s=None)
+                    for done in device.calls[before:]
+                    if done.thread == threading.current_thread().name
+                ],
+            )
+    return found
+
+
+def test_methods_on_a_device_do_what_they_did(uninstrumented, outcome):
+    """Also where they are counted; and no copy, question or wait is added."""
+    with ScriptedDevice(count=2) as device, torch.random.fork_rng(devices=()):
+        torch.cuda.init()
+        expected = on_device(outcome, device)
+        uninstrumented.instrument(sample_period_s=0.0)
+        assert "item" in vars(torch.Tensor)
+        assert {} == differing(expected, on_device(outcome, device))
+
+        class Model(nn.Linear):
+            def forward(self):
+                return on_device(outcome, device)
+
+        assert {} == differing(expected, Model(1, 1, device="cuda").eval()())
+        with warpspan.inference("all"):
+            assert {} == differing(expected, on_device(outcome, device))
+        device.complete()
+        assert warpspan.flush(30)
+        uninstrumented.uninstrument()
 
 
 def modules(outcome):
@@ -249,11 +332,11 @@ def modules(outcome):
     return {name: outcome(call) for name, call in calls.items()}
 
 
-def test_modules_do_what_they_did(uninstrumented, outcome):
+def test_modules_do_what_they_did(instrument, outcome):
     """Moving and casting whole modules."""
     torch.manual_seed(0)
     expected = modules(outcome)
-    uninstrumented.instrument()
+    instrument()
     torch.manual_seed(0)
     assert expected == modules(outcome)
     with warpspan.inference("all"):
@@ -285,13 +368,13 @@ def looks():
     return found
 
 
-def test_methods_look_as_they_did(uninstrumented):
+def test_methods_look_as_they_did(uninstrumented, instrument):
     """Signatures, documentation, names, pickling; and afterwards they are the same objects."""
     owners = {torch.Tensor, *(owner for owner, _ in FUNCTIONS.values())}
     attributes = {owner: dict(vars(owner)) for owner in owners}
     expected = looks()
     bound = torch.tensor(2.0).item
-    uninstrumented.instrument()
+    instrument()
     assert expected == looks()
     assert 2.0 == bound() == pickle.loads(pickle.dumps(torch.tensor(2.0).item))()
     uninstrumented.uninstrument()
@@ -300,7 +383,7 @@ def test_methods_look_as_they_did(uninstrumented):
         assert [] == [name for name, value in vars(owner).items() if value is not before[name]]
 
 
-def test_modes_see_what_they_saw(uninstrumented):
+def test_modes_see_what_they_saw(instrument):
     """A mode that overrides functions, and one that overrides operators, get the same calls."""
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -327,7 +410,7 @@ def test_modes_see_what_they_saw(uninstrumented):
     logs = []
     for instrumented in (False, True):
         if instrumented:
-            uninstrumented.instrument()
+            instrument()
         log = []
         run(Functions())
         run(Operators())

@@ -98,6 +98,8 @@ def test_wrong_values_of_every_variable(instrumented):
         OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT="soon",
         OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD="0.01",
         OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS="sometimes",
+        OTEL_PYTHON_WARPSPAN_STEPS="some",
+        OTEL_PYTHON_WARPSPAN_TRANSFERS="often",
         OTEL_PYTHON_WARPSPAN_SPEED="full",
     )
     assert "(2, 4)\n" == done.stdout
@@ -114,11 +116,15 @@ def test_wrong_values_of_every_variable(instrumented):
         "Using the default, 4096.",
         f"{PREFIX}SAMPLE_PERIOD='0.01' is not valid: give seconds from 0.1 to 10, or 0 for none. "
         "Using the default, 0.2.",
+        f"{PREFIX}STEPS='some' is not valid: give summary, events or spans. "
+        "Using the default, 'summary'.",
         f"{PREFIX}TRAINING='maybe' is not valid: give true or false. Using the default, False.",
+        f"{PREFIX}TRANSFERS='often' is not valid: give true or false. Using the default, True.",
         f"Unknown warpspan variables {PREFIX}SPEED have no effect. Known: "
         f"{PREFIX}EXCLUDED_MODELS, {PREFIX}EXPORT_HELPER, {PREFIX}FILE, {PREFIX}FLUSH_TIMEOUT, "
         f"{PREFIX}GC_FREEZE, {PREFIX}HARDWARE_METRICS, {PREFIX}MEMORY, {PREFIX}PARAMETERLESS, "
-        f"{PREFIX}QUEUE_SIZE, {PREFIX}SAMPLE_PERIOD, {PREFIX}TRAINING.",
+        f"{PREFIX}QUEUE_SIZE, {PREFIX}SAMPLE_PERIOD, {PREFIX}STEPS, {PREFIX}TRAINING, "
+        f"{PREFIX}TRANSFERS.",
     ] == sorted(done.stderr.splitlines())
 
 

@@ -155,7 +155,6 @@ def test_a_tensor_outlives_its_device():
     gc.collect()
 
 
-@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_a_compiled_model_runs_uncompiled():
     """It gives its results as it was written, and is compiled when the block is left."""
     compiled_graphs = []

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _SECONDS, _QUICK_SECONDS = 90.0, 12.0
 _FULL_RATE_SECONDS, _QUICK_FULL_RATE_SECONDS = 3.0, 0.5
+_METHODS_SHARE = 0.1  # comes on top
 _SOAK_CALLS, _SOAK_LEAST = 1_000_000, 1_000
 _FILE_WIDTH, _DOCUMENT_WIDTH = 120, 200
 
@@ -86,7 +87,12 @@ def run(
     Returns:
         0, or 1 where the machine was too busy to measure.
     """
-    from warpspan.bench import overhead_modes, overhead_table
+    from warpspan.bench import (
+        overhead_generate,
+        overhead_methods,
+        overhead_modes,
+        overhead_table,
+    )
 
     if quick:
         seconds = _QUICK_SECONDS
@@ -101,12 +107,19 @@ def run(
             except overhead_modes.LostError as lost:
                 progress.print(f"warpspan: {lost}", highlight=False, soft_wrap=True)
                 return 1
+    with progress.status("Measuring: replaced methods", refresh_per_second=2):
+        methods = _in_own_process(overhead_methods.run, seconds * _METHODS_SHARE)
+    with progress.status("Measuring: generate", refresh_per_second=2):
+        generated = _in_own_process(overhead_generate.run, seconds / 6)
+    more = [generated.target]
     environment = describe_environment()
     described = ", ".join(f"{name} {value}" for name, value in environment.items())
     console.print(described, highlight=False, soft_wrap=True)
-    overhead_table.render(results, console, markdown=markdown)
+    overhead_generate.render(generated, console)
+    overhead_table.render(results, console, methods, markdown=markdown, more=more)
     if json_path is not None:
-        _write(json_path, overhead_table.to_json(results, environment))
+        written = overhead_table.to_json(results, environment, methods, more=more)
+        _write(json_path, written | {"generate": generated._asdict()})
     return 0
 
 

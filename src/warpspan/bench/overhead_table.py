@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from warpspan.bench.overhead_methods import LIMIT_NS, MethodCost
 from warpspan.bench.overhead_modes import NO_SDK, RECORDED, SUBMODULES, UNSAMPLED, ModeResult, Row
 from warpspan.bench.overhead_variants import BARE, BASELINE, HANDWRITTEN, WARPSPAN
 
@@ -35,7 +36,7 @@ class Target(NamedTuple):
         return self.measured is not None and self.measured <= self.limit
 
 
-def targets(results: Iterable[ModeResult]) -> list[Target]:
+def targets(results: Iterable[ModeResult], methods: Sequence[MethodCost] = ()) -> list[Target]:
     """What warpspan aims at, against what was measured."""
     found: list[Target] = []
     for result in results:
@@ -62,7 +63,13 @@ def targets(results: Iterable[ModeResult]) -> list[Target]:
             found.append(
                 Target("caller's time, unsampled", row.small.caller_p50_ns / 1e3, limit_us, "µs")
             )
+    found += [Target(_title(cost), cost.added_ns, LIMIT_NS, "ns") for cost in methods]
     return found
+
+
+def _title(cost: MethodCost) -> str:
+    where = "inside an inference" if cost.inside else "outside of all"
+    return f"{cost.method}, {where}"
 
 
 class _Grid(NamedTuple):
@@ -73,13 +80,22 @@ class _Grid(NamedTuple):
     rows: Sequence[tuple[str, ...]]
 
 
-def render(results: Sequence[ModeResult], console: Console, *, markdown: bool = False) -> None:
-    """Print everything: a table a mode, the full rate, the targets.
+def render(
+    results: Sequence[ModeResult],
+    console: Console,
+    methods: Sequence[MethodCost] = (),
+    *,
+    markdown: bool = False,
+    more: Sequence[Target] = (),
+) -> None:
+    """Print everything: a table a mode, the full rate, the methods, the targets.
 
     Args:
         results: what was measured.
         console: where to.
+        methods: what calls of replaced methods cost.
         markdown: as a document has it, rather than a terminal.
+        more: targets of other measurements.
     """
     console.print(
         "Added to each inference, in µs unless said otherwise. Small: one Linear(4, 4). "
@@ -95,7 +111,10 @@ def render(results: Sequence[ModeResult], console: Console, *, markdown: bool = 
     for result in results:
         if result.full_rate:
             _print(_full_rate_grid(result), console, markdown=markdown)
-    _print(_target_grid(targets(results)), console, markdown=markdown)
+    if methods:
+        _print(_method_grid(methods), console, markdown=markdown)
+    found = [*targets(results, methods), *more]
+    _print(_target_grid(found), console, markdown=markdown)
 
 
 def _print(grid: _Grid, console: Console, *, markdown: bool) -> None:
@@ -178,6 +197,14 @@ def _full_rate_grid(result: ModeResult) -> _Grid:
     )
 
 
+def _method_grid(methods: Sequence[MethodCost]) -> _Grid:
+    return _Grid(
+        "A call that has nothing to tell: a tensor in host memory, a replay inside an inference",
+        ("", "torch's own\nns", "added\nns"),
+        [(_title(cost), f"{cost.original_ns:.0f}", f"{cost.added_ns:.0f}") for cost in methods],
+    )
+
+
 def _target_grid(found: Iterable[Target]) -> _Grid:
     rows = []
     for target in found:
@@ -194,7 +221,13 @@ def _target_grid(found: Iterable[Target]) -> _Grid:
     return _Grid("Targets", ("", "measured", "at most", ""), rows)
 
 
-def to_json(results: Sequence[ModeResult], environment: dict[str, Any]) -> dict[str, Any]:
+def to_json(
+    results: Sequence[ModeResult],
+    environment: dict[str, Any],
+    methods: Sequence[MethodCost] = (),
+    *,
+    more: Sequence[Target] = (),
+) -> dict[str, Any]:
     """Everything as a value for `json.dumps`, in nanoseconds."""
     return {
         "environment": environment,
@@ -206,7 +239,11 @@ def to_json(results: Sequence[ModeResult], environment: dict[str, Any]) -> dict[
             }
             for result in results
         },
-        "targets": [{**target._asdict(), "met": target.met} for target in targets(results)],
+        "methods": [cost._asdict() for cost in methods],
+        "targets": [
+            {**target._asdict(), "met": target.met}
+            for target in [*targets(results, methods), *more]
+        ],
     }
 
 

@@ -20,6 +20,7 @@ from torch.nn.modules.module import (
 import warpspan
 from warpspan import signals
 from warpspan.instrumentor import active_tracker
+from warpspan.probes import garbage
 from warpspan.probes.memory import process_rss_bytes
 
 BASELINE = "no instrumentation"
@@ -239,10 +240,12 @@ class HandWritten(Variant):
         with self._tracer.start_as_current_span(self._name, attributes=self._start) as span:
             recording = span.is_recording()
             began_cpu_ns = time.thread_time_ns() if recording else 0
+            collected = garbage.state  # what a callback of the collector counts, as warpspan's does
             try:
                 return self.model(x)
             finally:
                 ended_ns = time.perf_counter_ns()
+                gc_s, gc_count = garbage.between(collected, garbage.state)
                 ended_cpu_ns = time.thread_time_ns() if recording else 0
                 with self._lock:
                     concurrency = others + self._begun - begun
@@ -259,6 +262,9 @@ class HandWritten(Variant):
                     }
                     if idle_s is not None:
                         attributes[signals.PYTORCH_DEVICE_IDLE_TIME] = idle_s
+                    if gc_s is not None and gc_count is not None:
+                        attributes[signals.PYTORCH_HOST_GC_TIME] = gc_s
+                        attributes[signals.PYTORCH_HOST_GC_COUNT] = gc_count
                     rss_bytes = self._rss(ended_ns)
                     if rss_bytes is not None:
                         attributes[signals.PYTORCH_HOST_MEMORY_RSS] = rss_bytes

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from warpspan.report import text
+from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.sources.otlp_json import OtlpJsonReader
 
@@ -56,8 +57,10 @@ def read(file: str) -> tuple[Summary, OtlpJsonReader]:
     """
     try:
         with _opened(file) as stream:
-            reader = OtlpJsonReader(stream)
-            return summarize(reader), reader
+            reader, history = OtlpJsonReader(stream), History()
+            summary = summarize(history.passing(reader))
+            levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
+            return summary._replace(leaks=history.leaks(levels)), reader
     except OSError as error:
         reasons: dict[type[OSError], str] = {
             FileNotFoundError: "there is no such file",

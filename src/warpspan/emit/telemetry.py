@@ -11,11 +11,13 @@ from typing import Any
 from opentelemetry import metrics, trace
 
 from warpspan import guard
+from warpspan.emit.cache_metrics import CacheMetrics
 from warpspan.emit.device_metrics import DeviceMetrics
+from warpspan.emit.loop_metrics import LoopMetrics
 from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
 from warpspan.emit.transfer_metrics import TransferMetrics
-from warpspan.records import DeviceState, DeviceUsage, Inference
+from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
 
@@ -28,12 +30,16 @@ class Telemetry:
         version: str,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        *,
+        steps: str = "summary",
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
-        self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider))
+        self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider), steps)
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._metrics: Metrics | None = None
         self._device_metrics: DeviceMetrics | None = None
+        self._cache_metrics: CacheMetrics | None = None
+        self._loop_metrics = LoopMetrics(self._meter)
         self._transfer_metrics: TransferMetrics | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
@@ -45,17 +51,24 @@ class Telemetry:
         devices: Callable[[], Iterable[DeviceState]],
         finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
+        caches: Callable[[], Iterable[CacheState]],
         *,
         hardware: bool,
     ) -> None:
         """Create the metrics, those that are asked for included."""
         self._metrics = Metrics(self._meter, devices, finisher)
         self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
+        self._cache_metrics = CacheMetrics(self._meter, caches)
         self._transfer_metrics = TransferMetrics(self._meter)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        for metrics_ in (self._metrics, self._device_metrics, self._transfer_metrics):
+        for metrics_ in (
+            self._metrics,
+            self._device_metrics,
+            self._cache_metrics,
+            self._transfer_metrics,
+        ):
             if metrics_ is not None:
                 metrics_.close()
 
@@ -66,6 +79,10 @@ class Telemetry:
                 self._metrics.record(record, opened[3], opened[1])
             if record.usage is not None and self._device_metrics is not None:
                 self._device_metrics.record(record, record.usage, opened[1])
+            if record.cache is not None and self._cache_metrics is not None:
+                self._cache_metrics.record(record, record.cache, opened[1])
+            if record.loop is not None:
+                self._loop_metrics.record(record, record.loop, opened[1])
             waited = record.syncs is not None or record.transfers is not None
             if waited and self._transfer_metrics is not None:
                 self._transfer_metrics.record(record)

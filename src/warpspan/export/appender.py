@@ -22,12 +22,16 @@ class LineAppender(io.TextIOBase):
     file would break a line longer than its buffer (8 KiB; a batch of spans has hundreds) in two.
     """
 
+    _descriptor: int | None = None
+
     def __init__(self, path: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         self._descriptor = os.open(path, flags, 0o666)
 
     def write(self, text: str, /) -> int:
         """Append a text. Only a full disk or the like makes it more than one write."""
+        if self._descriptor is None:
+            raise ValueError("write to closed file")
         rest = memoryview(text.encode())
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
@@ -35,8 +39,9 @@ class LineAppender(io.TextIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        if not self.closed:
-            os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:  # also called where the file could not be opened
+            os.close(descriptor)
         super().close()
 
 

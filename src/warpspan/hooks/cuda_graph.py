@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.hooks.dynamo import leave_out
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes.capture import gate
-from warpspan.window import current
+from warpspan.scopes import current
 
 _scope = current.get
 
@@ -59,14 +60,15 @@ def patch(patches: Patches, switch: Switch) -> None:
         finally:
             scope.close()
 
-    replacements = {"capture_begin": capture_begin, "replay": replay}
+    replacements: dict[str, Any] = {"capture_begin": capture_begin, "replay": replay}
     # Newer versions of torch end a capture in two parts, and by the first alone where it failed.
     for name in ("capture_end", "capture_end_pre"):
         if hasattr(graph, name):
             replacements[name] = _ending(getattr(graph, name), switch)
     for name, replacement in replacements.items():
-        _keep_dynamo_out(replacement)
-        patches.apply(graph, name, replacement)
+        # As torch's methods, which are left out by their file; else a program that replays in a
+        # compiled function would have everything down to the context variable compiled.
+        patches.apply(graph, name, leave_out(replacement))
 
 
 def _ending(original: Any, switch: Switch) -> Any:
@@ -80,18 +82,3 @@ def _ending(original: Any, switch: Switch) -> Any:
                 tracker.graphs.ended()
 
     return end
-
-
-def _keep_dynamo_out(function: Any) -> None:
-    """Have Dynamo treat it as it treats the original: a graph break, and nothing inside compiled.
-
-    torch's methods are left out by their file, ours would be traced down to the context variable.
-    """
-    function._torchdynamo_disable = True
-    dynamo = torch._C._dynamo.eval_frame
-    if hasattr(dynamo, "skip_code"):  # torch 2.4 to 2.6
-        dynamo.skip_code(function.__code__)
-    else:
-        skip = dynamo._FrameAction.SKIP
-        strategy = dynamo._FrameExecStrategy(skip, skip)
-        dynamo.set_code_exec_strategy(function.__code__, strategy)

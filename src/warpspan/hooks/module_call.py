@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch.nn import Module
 
+from warpspan.hooks.dynamo import skip_frame
 from warpspan.hooks.patches import Patches
+from warpspan.scopes import current
 from warpspan.tracker import Tracker
-from warpspan.window import current
 
 # Looked up by every module call: a global of this module is found sooner than a closure's cell.
 _is_dynamo_compiling = torch.compiler.is_dynamo_compiling
@@ -40,7 +41,10 @@ def patch(patches: Patches, tracker: Tracker) -> Switch:
         replacement = _inlined(switch)
     else:  # somebody patched before us: call theirs
         replacement = _around(switch, original)
-    _skip_frame(replacement)
+    # torch's own `_wrapped_call_impl` is treated so by its file. Ours would otherwise be the frame
+    # that Dynamo compiles, for every model the same one: nine compiled models would exceed its
+    # limit of eight graphs for one code object and fall back to eager.
+    skip_frame(replacement)
     patches.apply(Module, "__call__", replacement)
     return switch
 
@@ -55,7 +59,7 @@ def _inlined(switch: Switch) -> Callable[..., Any]:
                     return self._call_impl(*args, **kwargs)
                 return self._call_impl(*args)
             return self._compiled_call_impl(*args, **kwargs)
-        return _outermost(switch, original, self, args, kwargs)
+        return outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
@@ -64,42 +68,31 @@ def _around(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:
     def _wrapped_call_impl(self: Module, *args: Any, **kwargs: Any) -> Any:
         if _is_dynamo_compiling() or _scope().covers:
             return original(self, *args, **kwargs)
-        return _outermost(switch, original, self, args, kwargs)
+        return outermost(switch, original, self, args, kwargs)
 
     return _wrapped_call_impl
 
 
-def _outermost(
+def outermost(
     switch: Switch,
     call: Callable[..., Any],
     module: Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
+    """Call a module that nothing open covers, as an inference or a step of one."""
     tracker = switch.tracker
     scope = None if tracker is None else tracker.open_call(module, args, kwargs)
     if scope is None:
         return call(module, *args, **kwargs)
     try:
-        return call(module, *args, **kwargs)
+        result = call(module, *args, **kwargs)
     except BaseException as error:
         scope.fail(error)
         raise
+    else:
+        if scope.use is not None:
+            scope.use.returned(result)
+        return result
     finally:
         scope.close()
-
-
-def _skip_frame(function: Callable[..., Any]) -> None:
-    """Have Dynamo run this frame as it is and begin with the frames inside it.
-
-    torch's own `_wrapped_call_impl` is treated so by its file. Ours would otherwise be the frame
-    that Dynamo compiles, for every model the same one: nine compiled models would exceed its
-    limit of eight graphs for one code object and fall back to eager.
-    """
-    dynamo = torch._C._dynamo.eval_frame
-    if hasattr(dynamo, "skip_code"):  # torch 2.4 to 2.6
-        dynamo.skip_code(function.__code__)
-    else:
-        action = dynamo._FrameAction
-        strategy = dynamo._FrameExecStrategy(action.SKIP, action.DEFAULT)
-        dynamo.set_code_exec_strategy(function.__code__, strategy)

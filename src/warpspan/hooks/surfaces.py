@@ -9,6 +9,7 @@ called. Only a tensor on CUDA gets the replacement.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import MethodType
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.hooks.dynamo import leave_out, skip_frame
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes.transfers import Tally
@@ -24,6 +26,7 @@ from warpspan.probes.transfers import Tally
 has_torch_function = torch._C._has_torch_function_unary
 _disabled = torch._C._disabled_torch_function_impl
 _dispatch_modes = torch._C._len_torch_dispatch_stack
+_transform = torch._C._functorch.peek_interpreter_stack
 _NoTorchFunction = torch._C.DisableTorchFunction
 
 #: Inside a call that is counted as a whole.
@@ -39,30 +42,34 @@ def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_
         replacement: made from `original(name)`.
         on_host: tensors in host memory matter, too.
     """
-    bind = original(name).__get__
+    before = original(name)
+    replacement = leave_out(replacement)
 
     # The tests of a tensor stand here rather than in a function: each costs what one call does.
     if on_host:
 
-        def get(_: Any, tensor: Any, owner: Any = None) -> Any:
-            if tensor is None or (has_torch_function(tensor) and _overrides(tensor)):
-                return bind(tensor, owner)
+        def get(_: Any, tensor: Any, __: Any = None) -> Any:
+            if tensor is None:
+                return before
+            if has_torch_function(tensor) and _overrides(tensor):
+                return _bound(before, tensor)
             return MethodType(replacement, tensor)
 
     else:
 
-        def get(_: Any, tensor: Any, owner: Any = None) -> Any:
+        def get(_: Any, tensor: Any, __: Any = None) -> Any:
             if tensor is None:
-                return bind(None, owner)
+                return before
             if has_torch_function(tensor):
                 if _overrides(tensor) or not _is_cuda(tensor):
-                    return bind(tensor, owner)
+                    return _bound(before, tensor)
             elif not tensor.is_cuda:
-                return bind(tensor, owner)
+                return MethodType(before, tensor)
             return MethodType(replacement, tensor)
 
-    surface = type("Surface", (), {"__slots__": (), "__get__": get})
-    patches.apply(torch.Tensor, name, surface())
+    # Dynamo does not ask classes but looks into them, and knows how to ask a static method.
+    surface = type("Surface", (staticmethod,), {"__get__": skip_frame(get)})
+    patches.apply(torch.Tensor, name, surface(before))
 
 
 def original(name: str) -> Any:
@@ -70,20 +77,20 @@ def original(name: str) -> Any:
     return getattr(torch.Tensor, name)
 
 
-def in_order(switch: Switch) -> bool:
+def in_order(switch: Switch, tensor: torch.Tensor | None) -> bool:
     """Whether what runs now is the program itself, whose waits and copies are real."""
-    return (
-        switch.tracker is not None
-        # Fake tensors, tracers and counters of operations.
-        and not _dispatch_modes()
-        and not inside.get()
-    )
+    if switch.tracker is None or inside.get() or _dispatch_modes():  # fakes, tracers, counters
+        return False
+    if _transform() is not None:  # vmap's and grad's tensors are wrappers around the real ones
+        return False
+    fake = sys.modules.get("torch._subclasses.fake_tensor")
+    return fake is None or not isinstance(tensor, fake.FakeTensor)
 
 
-def started(switch: Switch) -> Tally | None:
+def started(switch: Switch, tensor: torch.Tensor | None = None) -> Tally | None:
     """Of the inference that a wait which begins now belongs to. Its `leave` must follow."""
     try:
-        if not in_order(switch):
+        if not in_order(switch, tensor):
             return None
         return switch.tracker.around.waited_for()  # type: ignore[union-attr]
     except Exception as error:
@@ -102,12 +109,21 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return look
 
 
+@skip_frame
+def _bound(method: Any, tensor: torch.Tensor) -> Any:
+    return method if isinstance(tensor, type) else MethodType(method, tensor)
+
+
+@skip_frame
 def _overrides(tensor: torch.Tensor) -> bool:
     """Whether its class handles functions of torch itself, or else a mode of the user's does."""
+    if tensor is torch.Tensor:  # type: ignore[comparison-overlap]  # as Dynamo asks
+        return True
     kind = type(tensor)
     return kind is not torch.Tensor and kind.__torch_function__ is not _disabled
 
 
+@skip_frame
 def _is_cuda(tensor: torch.Tensor) -> bool:
     with _NoTorchFunction():
         return tensor.is_cuda

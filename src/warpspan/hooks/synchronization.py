@@ -15,6 +15,7 @@ import torch
 
 from warpspan import guard
 from warpspan.hooks import surfaces
+from warpspan.hooks.dynamo import leave_out
 from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
 from warpspan.probes import clock
@@ -45,7 +46,7 @@ def patch(patches: Patches, switch: Switch) -> None:
     ):
         function = getattr(owner, name, None)
         if function is not None:  # a build without CUDA, or an older torch, lacks some
-            patches.apply(owner, name, _waiting(switch, kind, function))
+            patches.apply(owner, name, leave_out(_waiting(switch, kind, function)))
 
 
 def patch_tensors(patches: Patches, switch: Switch) -> None:
@@ -95,7 +96,7 @@ def _reading(
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def read(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        tally = surfaces.started(switch)
+        tally = surfaces.started(switch, self)
         if tally is None:
             return original(self, *args, **kwargs)
         began_ns = clock.host_ns()
@@ -133,7 +134,7 @@ def _containing(switch: Switch, original: Callable[..., bool]) -> Callable[..., 
 
     @functools.wraps(original)
     def contains(self: torch.Tensor, element: Any, /) -> bool:
-        tally = surfaces.started(switch)
+        tally = surfaces.started(switch, self)
         if tally is None:
             return original(self, element)
         began_ns = clock.host_ns()

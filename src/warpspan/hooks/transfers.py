@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -106,11 +107,15 @@ def _started(
 ) -> tuple[Tally, _Move, bool, Lease | None, int] | None:
     """What is known of a copy before it; None for none. The tally's `leave` must follow."""
     try:
-        planned = plan(tensor, args, kwargs)
-        if planned is None or not surfaces.in_order(switch) or _capturing():
+        if not surfaces.in_order(switch, tensor):
             return None
-        caller = sys._getframe(2).f_globals.get("__name__")
-        weights = caller in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
+        planned = plan(tensor, args, kwargs)
+    except Exception:
+        return None  # arguments that torch refuses itself, a device that is not there
+    try:
+        if planned is None or _capturing():
+            return None
+        weights = _caller() in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
         around = switch.tracker.around  # type: ignore[union-attr]
         if planned.direction == "d2h":
             tally = around.waited_for()
@@ -128,6 +133,17 @@ def _started(
     except Exception as error:
         guard.caught("transfer", error)
         return None
+
+
+def _caller() -> str | None:
+    """The module whose code called the method, past our own frames."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name: str | None = frame.f_globals.get("__name__")
+        if name is None or not name.startswith("warpspan.hooks."):
+            return name
+        frame = frame.f_back
+    return None
 
 
 def _ended(
@@ -156,7 +172,7 @@ def _stays(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     if kind is torch.dtype or first is None:
         return True
     if kind is torch.device:
-        return first.type == "cpu" and not tensor.is_cuda
+        return first == _CPU and not tensor.is_cuda
     return kind is str and first == "cpu" and not tensor.is_cuda
 
 
@@ -168,10 +184,11 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     first = args[0] if args else kwargs.get("device", kwargs.get("other"))
     if first is None or isinstance(first, torch.dtype):
         return None
+    where: torch.device | None
     if isinstance(first, torch.Tensor):
         where, rest = first.device, args[1:]
     else:
-        where, rest = torch.device(first), args[2:]  # a dtype stands between
+        where, rest = _device(first), args[2:]  # a dtype stands between
     asynchronous = kwargs.get("non_blocking", rest[0] if rest else False)
     return _planned(tensor, where, bool(asynchronous))
 
@@ -179,7 +196,7 @@ def _plan_to(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _plan_cuda(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Move | None:
     where = args[0] if args else kwargs.get("device")
     asynchronous = kwargs.get("non_blocking", args[1] if len(args) > 1 else False)
-    return _planned(tensor, torch.device("cuda" if where is None else where), bool(asynchronous))
+    return _planned(tensor, _device("cuda" if where is None else where), bool(asynchronous))
 
 
 def _plan_cpu(
@@ -198,13 +215,25 @@ def _plan_copy(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, An
     return _planned(source, tensor.device, bool(asynchronous), tensor)
 
 
+def _device(what: Any) -> torch.device | None:
+    """The device that an argument means; None where it means none, as torch itself will say."""
+    try:
+        device = torch.device(what)
+    except (RuntimeError, TypeError):
+        return None
+    exists = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
+    return device if exists else None
+
+
 def _planned(
     source: torch.Tensor,
-    where: torch.device,
+    where: torch.device | None,
     asynchronous: bool,
     target: torch.Tensor | None = None,
 ) -> _Move | None:
     """The copy of a tensor to a device; None where CUDA has no part in it, or nothing is copied."""
+    if where is None or not torch.cuda.is_initialized():  # it never is in a forked child
+        return None
     if where.type == "cuda":
         index = torch.cuda.current_device() if where.index is None else where.index
         if not source.is_cuda:
@@ -273,7 +302,7 @@ def _pinning(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]
 
 def _count_pinned(switch: Switch, pinned: torch.Tensor, spent_ns: int) -> None:
     try:
-        if not surfaces.in_order(switch):
+        if not surfaces.in_order(switch, pinned):
             return
         tally = switch.tracker.around.arriving(weights=False)  # type: ignore[union-attr]
         if tally is None:

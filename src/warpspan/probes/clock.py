@@ -21,6 +21,11 @@ thread_ns = time.thread_time_ns
 _ANCHOR_AGE_NS = 1_000_000_000
 
 
+def yield_gil() -> None:
+    """Let a thread run that waits for the GIL."""
+    time.sleep(0)
+
+
 class Lease:
     """A CUDA event on loan: when the last reference to it is gone it is back in the pool."""
 
@@ -117,12 +122,31 @@ class DeviceTimeline:
         self._latest_end = events.end = end
         return end
 
-    def _lease(self) -> Lease:
+    def mark(self) -> tuple[Any, Any] | None:
+        """The current stream, and an event recorded on it now; None inside a graph capture."""
+        if self.capturing:
+            return None
+        stream = torch.cuda.current_stream(self._ordinal)
+        return stream, self.mark_on(stream)
+
+    def mark_on(self, stream: Any) -> Any:
+        """An event recorded on a stream now. To be given back by `take_back`."""
+        event = self._event()
+        event.record(stream)
+        return event
+
+    def take_back(self, events: list[Any]) -> None:
+        """Events of `mark` that nobody will ask any more."""
+        self._pool.extend(events)
+
+    def _event(self) -> Any:
         try:
-            event = self._pool.pop()
+            return self._pool.pop()
         except IndexError:
-            event = torch.cuda.Event(enable_timing=True)
-        return Lease(event, self._pool)
+            return torch.cuda.Event(enable_timing=True)
+
+    def _lease(self) -> Lease:
+        return Lease(self._event(), self._pool)
 
     def times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes | None:
         """The times of an inference; None where the device has not passed its end or can't be asked.

@@ -19,6 +19,8 @@ _WRAPPERS = {
     "FullyShardedDataParallel": "module",
     "DataParallel": "module",
 }
+# Then a model that neither took nor returned a KV cache is taken for one without.
+_CACHE_LOOKS = 4
 _AO_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 _QUANTIZED_DTYPES = ("int8", "uint8", "qint8", "quint8", "float8", "float4", "int4", "uint4")
 
@@ -36,11 +38,13 @@ class Entry:
         "_anchor",
         "_dtype",
         "_facts",
-        "_module",
+        "cache_looks",
         "compiled",
         "device",
         "exports",
         "has_state",
+        "library",
+        "module",
         "name",
         "place",
         "recorded",
@@ -48,9 +52,11 @@ class Entry:
     )
 
     def __init__(self, module: torch.nn.Module, forget: Callable[[Any], object]) -> None:
-        self._module = weakref.ref(module, forget)
+        #: The module, or None when it is gone.
+        self.module = weakref.ref(module, forget)
         inner = unwrap(module)
         self.name = _class_name(inner)
+        self.library = type(inner).__module__.partition(".")[0]
         self.compiled = _is_compiled(module)
         anchor = _first_tensor(module)
         self._anchor = None if anchor is None else weakref.ref(anchor)
@@ -63,6 +69,8 @@ class Entry:
         self.recorded = True
         self.place: Any = None
         self.start: tuple[str, dict[str, Any]] | None = None
+        # How many more of its calls are searched for a KV cache.
+        self.cache_looks = _CACHE_LOOKS
         self._facts: Model | None = None
 
     def is_current(self, module: torch.nn.Module) -> bool:
@@ -70,7 +78,7 @@ class Entry:
 
         `module.compile()` changes it in place, too.
         """
-        if self._module() is not module or (
+        if self.module() is not module or (
             module._compiled_call_impl is not None and not self.compiled
         ):
             return False
@@ -83,7 +91,7 @@ class Entry:
         """The model's facts, counted on the first call. Runs on the finisher's thread."""
         if self._facts is None:
             self._facts = Model(self.name, compiled=self.compiled)
-            module = self._module()
+            module = self.module()
             if module is not None:
                 try:
                     self._facts = _count(self._facts, module)
@@ -127,6 +135,15 @@ def unwrap(module: torch.nn.Module) -> torch.nn.Module:
             break
         module = inner
     return module
+
+
+def is_training(module: torch.nn.Module) -> bool:
+    """Whether it is in training mode."""
+    # torch.compile's wrapper does not follow when the model inside is put into evaluation mode.
+    model = unwrap(module)
+    # A frozen script module has no mode. An exported program is always in training mode, and its
+    # eval() is made to raise.
+    return getattr(model, "training", False) and "eval" not in model.__dict__
 
 
 def _class_name(module: torch.nn.Module) -> str:

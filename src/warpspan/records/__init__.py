@@ -6,29 +6,38 @@ that one table turns a record into span attributes and span attributes back into
 
 from __future__ import annotations
 
-from warpspan.records.device import DeviceSample, DeviceState, DeviceUsage, Quantities
+from warpspan.records.device import CacheState, DeviceSample, DeviceState, DeviceUsage, Quantities
 from warpspan.records.inference import (
     AttributeValue,
     Inference,
     device_attributes,
     start_attributes,
 )
-from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.loops import Denoising, GenAi, Generation, Loop, Phases, StepTime
+from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 from warpspan.records.waiting import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 
 __all__ = [
     "SYNC_KINDS",
     "AttributeValue",
+    "Cache",
+    "CacheState",
+    "Denoising",
     "Device",
     "DeviceSample",
     "DeviceState",
     "DeviceUsage",
+    "GenAi",
+    "Generation",
     "Inference",
     "Input",
+    "Loop",
     "Memory",
     "Model",
+    "Phases",
     "Quantities",
     "Site",
+    "StepTime",
     "Steps",
     "SyncKind",
     "Syncs",

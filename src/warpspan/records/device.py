@@ -79,3 +79,13 @@ class DeviceState(NamedTuple):
     open: int
     allocated_bytes: int | None
     reserved_bytes: int | None
+
+
+class CacheState(NamedTuple):
+    """The KV caches of a model on a device now: those that are alive, and their leak score."""
+
+    model: str
+    device: Device
+    alive: int
+    alive_count: int
+    leak_score: float

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from warpspan import signals
-from warpspan.records.values import Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.loops import Loop, loop_attributes, read_loop
+from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 from warpspan.records.waiting import Syncs, Transfers
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
@@ -67,10 +68,27 @@ _USAGE = (
     signals.PYTORCH_GPU_ESTIMATED,
 )
 _STEPS = (signals.PYTORCH_STEP_COUNT, signals.PYTORCH_STEP_FIRST_TIME, signals.PYTORCH_STEP_TIME)
+_CACHE = (
+    signals.PYTORCH_KV_CACHE_TYPE,
+    signals.PYTORCH_KV_CACHE_SIZE,
+    signals.PYTORCH_KV_CACHE_INCREASE,
+    signals.PYTORCH_KV_CACHE_TOKEN_COUNT,
+    signals.PYTORCH_KV_CACHE_TOKEN_INCREASE,
+    signals.PYTORCH_KV_CACHE_TOKEN_CAPACITY,
+    signals.PYTORCH_KV_CACHE_LAYER_COUNT,
+    signals.PYTORCH_KV_CACHE_RETAINED,
+    signals.PYTORCH_KV_CACHE_WEIGHT_RATIO,
+    signals.PYTORCH_KV_CACHE_UTILIZATION,
+    signals.PYTORCH_KV_CACHE_ALIVE_SIZE,
+    signals.PYTORCH_KV_CACHE_ALIVE_COUNT,
+    signals.PYTORCH_KV_CACHE_LEAK_SCORE,
+    signals.PYTORCH_KV_CACHE_LEAK_START,
+)
 _END = (*_MODEL, *_INPUT, *_TIMING, *_MEMORY, *_STEPS, signals.ERROR_TYPE)
 _NO_MEMORY = Memory()
 _NO_STEPS = Steps()
 _NO_USAGE = Usage()
+_NO_CACHE = Cache()
 
 
 class Inference(NamedTuple):
@@ -97,6 +115,8 @@ class Inference(NamedTuple):
     memory: Memory | None = None
     steps: Steps | None = None
     usage: Usage | None = None
+    cache: Cache | None = None
+    loop: Loop | None = None
     syncs: Syncs | None = None
     transfers: Transfers | None = None
     error_type: str | None = None
@@ -137,6 +157,11 @@ class Inference(NamedTuple):
         if self.usage is not None:
             had = zip(_USAGE, self.usage, strict=True)
             attributes |= {name: value for name, value in had if value is not None}
+        if self.cache is not None:
+            held = zip(_CACHE, self.cache, strict=True)
+            attributes |= {name: value for name, value in held if value is not None}
+        if self.loop is not None:
+            attributes |= loop_attributes(self.loop)
         for group in (self.syncs, self.transfers):
             if group is not None:
                 attributes |= {
@@ -195,6 +220,7 @@ class Inference(NamedTuple):
         memory = Memory(*map(get, _MEMORY))
         steps = Steps(*map(get, _STEPS))
         usage = Usage(*map(get, _USAGE))
+        cache = Cache(*map(get, _CACHE))
         if usage.throttle_reasons is not None:
             usage = usage._replace(throttle_reasons=tuple(usage.throttle_reasons))
         return cls(
@@ -208,6 +234,8 @@ class Inference(NamedTuple):
             memory=None if memory == _NO_MEMORY else memory,
             steps=None if steps == _NO_STEPS else steps,
             usage=None if usage == _NO_USAGE else usage,
+            cache=None if cache == _NO_CACHE else cache,
+            loop=read_loop(attributes),
             syncs=Syncs.from_attributes(attributes),
             transfers=Transfers.from_attributes(attributes),
             error_type=get(signals.ERROR_TYPE),

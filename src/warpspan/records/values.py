@@ -91,3 +91,26 @@ class Usage(NamedTuple):
     temperature_c: float | None = None
     throttle_reasons: tuple[str, ...] | None = None
     estimated: bool | None = None
+
+
+class Cache(NamedTuple):
+    """The KV cache of an inference when it ended, and all those of its model that live.
+
+    Sizes are bytes. `retained` is what was still referred to when the inference was finished,
+    `leak_start_s` a Unix time.
+    """
+
+    type: str | None = None
+    size: int | None = None
+    increase: int | None = None
+    tokens: int | None = None
+    token_increase: int | None = None
+    capacity: int | None = None
+    layers: int | None = None
+    retained: int | None = None
+    weight_ratio: float | None = None
+    utilization: float | None = None
+    alive: int | None = None
+    alive_count: int | None = None
+    leak_score: float | None = None
+    leak_start_s: float | None = None

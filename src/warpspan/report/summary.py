@@ -10,15 +10,10 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from warpspan.records import Inference
+from warpspan.report.leaks import Leak
+from warpspan.report.loops import LoopFigures, LoopTotals
+from warpspan.report.quantiles import Quantiles, quantiles, rank
 from warpspan.report.waiting import Waiting, WaitingSum
-
-
-class Quantiles(NamedTuple):
-    """Nearest-rank percentiles: each is a value that was measured."""
-
-    p50: float
-    p95: float
-    p99: float
 
 
 class Spread(NamedTuple):
@@ -49,6 +44,9 @@ class Row(NamedTuple):
         batch_size: of the inputs that have one.
         sequence_length: of the inputs that have one.
         idle_share: see `_idle_share`.
+        kv_cache_max_bytes: largest KV cache at the end of an inference.
+        kv_cache_growth_bytes: mean of what inferences added to their KV caches.
+        loops: what loops of generation or diffusion say, or None.
         waiting: waits for the device and copies, None where there were none.
     """
 
@@ -67,6 +65,9 @@ class Row(NamedTuple):
     batch_size: Spread | None
     sequence_length: Spread | None
     idle_share: float | None
+    kv_cache_max_bytes: int | None = None
+    kv_cache_growth_bytes: float | None = None
+    loops: LoopFigures | None = None
     waiting: Waiting | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +98,9 @@ class Row(NamedTuple):
             "sequence_length_median": sequence[0],
             "sequence_length_max": sequence[1],
             "idle_share": self.idle_share,
+            "kv_cache_max_bytes": self.kv_cache_max_bytes,
+            "kv_cache_growth_bytes": self.kv_cache_growth_bytes,
+            "loops": None if self.loops is None else self.loops.to_json(),
             **(self.waiting.to_json() if self.waiting is not None else {}),
         }
 
@@ -110,6 +114,7 @@ class Summary(NamedTuple):
         error_count: those that failed.
         process_count: processes that ran them.
         elapsed_s: from the first start to the last end, 0 without an inference.
+        leaks: KV caches that grow and are not released.
     """
 
     rows: tuple[Row, ...]
@@ -117,6 +122,7 @@ class Summary(NamedTuple):
     error_count: int
     process_count: int
     elapsed_s: float
+    leaks: tuple[Leak, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The summary as `warpspan report --json` prints it; its keys are stable."""
@@ -126,6 +132,7 @@ class Summary(NamedTuple):
             "process_count": self.process_count,
             "elapsed_s": self.elapsed_s,
             "rows": [row.to_json() for row in self.rows],
+            "kv_cache_leaks": [leak.to_json() for leak in self.leaks],
         }
 
 
@@ -173,7 +180,10 @@ class _Group:
         self.peak_bytes: int | None = None
         self.rss_bytes: int | None = None
         self.idle_s: float | None = None
+        self.cache_bytes: int | None = None
+        self.cache_growths = array("q")
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
+        self.loops: LoopTotals | None = None
         self.waiting = WaitingSum()
 
     def add(self, inference: Inference) -> None:
@@ -197,6 +207,14 @@ class _Group:
         if memory is not None:
             self.peak_bytes = _highest(self.peak_bytes, memory.peak_bytes)
             self.rss_bytes = _highest(self.rss_bytes, memory.rss_bytes)
+        cache = inference.cache
+        if cache is not None:
+            self.cache_bytes = _highest(self.cache_bytes, cache.size)
+            if cache.increase is not None:
+                self.cache_growths.append(cache.increase)
+        if inference.loop is not None:
+            self.loops = self.loops or LoopTotals()
+            self.loops.add(inference.loop)
         self.waiting.add(inference)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
@@ -214,14 +232,17 @@ class _Group:
             inference_count=count,
             errors=dict(self.errors.most_common()),
             rate_per_s=count / elapsed_s if count > 1 and elapsed_s > 0 else None,
-            duration_s=_quantiles(self.durations_s),
-            device_time_s=_quantiles(self.device_times_s) if self.device_times_s else None,
+            duration_s=quantiles(self.durations_s),
+            device_time_s=quantiles(self.device_times_s) if self.device_times_s else None,
             device_share=device_s / self.device_host_s if self.device_host_s > 0 else None,
             memory_peak_bytes=self.peak_bytes,
             rss_max_bytes=self.rss_bytes,
             batch_size=_spread(self.batch_sizes),
             sequence_length=_spread(self.sequence_lengths),
             idle_share=_idle_share(self.idle_s, self.busy.values()),
+            kv_cache_max_bytes=self.cache_bytes,
+            kv_cache_growth_bytes=_mean(self.cache_growths),
+            loops=None if self.loops is None else self.loops.figures(elapsed_s),
             waiting=self.waiting.total(),
         )
 
@@ -285,14 +306,8 @@ def _highest(one: int | None, other: int | None) -> int | None:
     return max(one, other)
 
 
-def _rank(percent: int, count: int) -> int:
-    """Index of the smallest of `count` sorted values that `percent` % of them don't exceed."""
-    return max(0, -(-percent * count // 100) - 1)
-
-
-def _quantiles(values: array[float]) -> Quantiles:
-    ordered = sorted(values)
-    return Quantiles(*(ordered[_rank(percent, len(ordered))] for percent in (50, 95, 99)))
+def _mean(values: array[int]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _spread(sizes: Counter[int]) -> Spread | None:
@@ -300,5 +315,5 @@ def _spread(sizes: Counter[int]) -> Spread | None:
         return None
     ordered = sorted(sizes)
     reached = list(accumulate(sizes[size] for size in ordered))
-    median = ordered[bisect_right(reached, _rank(50, reached[-1]))]
+    median = ordered[bisect_right(reached, rank(50, reached[-1]))]
     return Spread(median=median, max=ordered[-1])

@@ -10,6 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from warpspan.report.leaks import Leak
+from warpspan.report.loops import LoopFigures
+from warpspan.report.quantiles import Quantiles
 from warpspan.report.summary import Row, Spread, Summary
 from warpspan.report.waiting import Waiting
 
@@ -53,11 +56,30 @@ _SIZES = (
     _Column("batch\np50/max", lambda row: _maybe(row.batch_size, _spread)),
     _Column("sequence\np50/max", lambda row: _maybe(row.sequence_length, _spread)),
 )
+_CACHE = (
+    _Column("KV cache\nmax", lambda row: _maybe(row.kv_cache_max_bytes, size)),
+    _Column("\ngrowth", lambda row: _maybe(row.kv_cache_growth_bytes, _growth)),
+)
 _WAITING = (
     _Column("waits\nper call", lambda row: _maybe(row.waiting, _waits)),
     _Column("\nwaited", lambda row: _maybe(row.waiting, _waited)),
     _Column("H2D\nper call", lambda row: _maybe(row.waiting, lambda sums: _copied(sums, "h2d"))),
     _Column("D2H\nper call", lambda row: _maybe(row.waiting, lambda sums: _copied(sums, "d2h"))),
+)
+
+
+_GENERATION = (
+    _Column("first token\np50", lambda row: _loop(row, lambda of: _p50(of.first_token_s))),
+    _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.first_token_s))),
+    _Column("per token\np50", lambda row: _loop(row, lambda of: _p50(of.token_s))),
+    _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.token_s))),
+    _Column("tokens\n1/s", lambda row: _loop(row, lambda of: _maybe(of.tokens_per_s, _rate))),
+    _Column("between\nsteps", lambda row: _loop(row, lambda of: _maybe(of.between_share, share))),
+)
+_DENOISING = (
+    _Column("denoise\nsteps", lambda row: _loop(row, lambda of: _maybe(of.denoise_steps, _count))),
+    _Column("per step\np50", lambda row: _loop(row, lambda of: _p50(of.denoise_step_s))),
+    _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.denoise_step_s))),
 )
 
 
@@ -68,12 +90,25 @@ def render(summary: Summary, console: Console) -> RenderableType:
     """
     counts = (_COUNT, _FAILED) if summary.error_count else (_COUNT,)
     parts: list[RenderableType] = [_headline(summary)]
-    groups = [counts, _HOST, (_IDLE,), _DEVICE, _SIZES]
+    groups: list[tuple[_Column, ...]] = [counts, _HOST, (_IDLE,), _DEVICE, _SIZES]
+    if any(row.kv_cache_max_bytes for row in summary.rows):
+        groups.append(_CACHE)
     if any(row.waiting is not None for row in summary.rows):
         groups.append(_WAITING)
+    groups += _present(summary.rows)
     for columns in _fitting(groups, summary.rows, console):
         parts += [Text(), _table(summary.rows, columns)]
-    return Group(*parts, Text(), *_footnotes(summary.rows))
+    leaks = [Text(leak_sentence(leak), "bold red") for leak in summary.leaks]
+    return Group(*parts, Text(), *leaks, *_footnotes(summary.rows))
+
+
+def _present(rows: Sequence[Row]) -> list[tuple[_Column, ...]]:
+    """The groups of columns that only some programs have anything for."""
+    return [
+        group
+        for group in (_GENERATION, _DENOISING)
+        if any(column.cell(row) is not None for column in group for row in rows)
+    ]
 
 
 def _fitting(
@@ -125,6 +160,22 @@ def share(value: float) -> str:
     if 0 < value < 0.01:
         return "<1%"
     return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
+
+
+def leak_sentence(leak: Leak) -> str:
+    """Which model's KV caches are not released, since when, and how much they hold."""
+    model = _printable(leak.model)
+    since = "" if leak.since is None else f" since {leak.since}"
+    each = ""
+    if leak.per_inference_bytes is not None:
+        each = f", {size(round(leak.per_inference_bytes))} an inference"
+    what = (
+        f"One KV cache of {model} grows{since} and is never cut or released: {size(leak.size)} now"
+        if leak.caches == 1
+        else f"KV caches of {model} are not released{since}: {size(leak.size)} in "
+        f"{leak.caches:,} caches now"
+    )
+    return f"{what}{each} (leak score {leak.score:.2f})."
 
 
 def plural(count: int, noun: str) -> str:
@@ -229,6 +280,26 @@ def _memory(row: Row) -> str | None:
     if row.memory_peak_bytes is not None:
         return size(row.memory_peak_bytes)
     return None if row.rss_max_bytes is None else f"{size(row.rss_max_bytes)} RSS"
+
+
+def _growth(value: float) -> str:
+    return f"{'-' if value < 0 else ''}{size(round(abs(value)))}"
+
+
+def _loop(row: Row, cell: Callable[[LoopFigures], str | None]) -> str | None:
+    return None if row.loops is None else cell(row.loops)
+
+
+def _p50(times: Quantiles | None) -> str | None:
+    return None if times is None else seconds(times.p50)
+
+
+def _p99(times: Quantiles | None) -> str | None:
+    return None if times is None else seconds(times.p99)
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
 
 
 def _rate(value: float) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
 from warpspan import signals
-from warpspan.records import Inference
+from warpspan.records import Cache, Inference
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is not read: one batch of 512 spans takes about 2 MB."""
@@ -30,6 +30,12 @@ _COMPRESSED = {
 }
 # What a value of the wrong shape raises on its way through the parser.
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
+_CACHE_LEVELS = (
+    signals.METRIC_PYTORCH_KV_CACHE_USAGE,
+    signals.METRIC_PYTORCH_KV_CACHE_COUNT,
+    signals.METRIC_PYTORCH_KV_CACHE_LEAK_SCORE,
+)
+_CACHE_LEVEL_NAMES = frozenset(metric.name for metric in _CACHE_LEVELS)
 _Series: TypeAlias = tuple[str, str, str]
 
 
@@ -57,6 +63,7 @@ class OtlpJsonReader:
         self._stream = stream
         self._counted: dict[_Series, int] = {}
         self._dropped: dict[_Series, int] = {}
+        self._levels: dict[str, dict[tuple[str, str], tuple[int, float]]] = {}
         self.lines = 0
         self.otlp_lines = 0
         self.foreign_lines = 0
@@ -79,6 +86,24 @@ class OtlpJsonReader:
         for (_, attributes, _), value in self._dropped.items():
             reasons[json.loads(attributes).get(signals.WARPSPAN_DROP_REASON, "unknown")] += value
         return dict(reasons)
+
+    def kv_cache_levels(self) -> dict[tuple[str, str], tuple[int, int, float]]:
+        """Bytes, count and leak score of the living KV caches of each process and model.
+
+        Those of their last points, summed over devices, of the scores the highest.
+        """
+        levels: dict[tuple[str, str], tuple[int, int, float]] = {}
+        sizes, counts, scores = (self._levels.get(metric.name, {}) for metric in _CACHE_LEVELS)
+        for (process, attributes), (_, score) in scores.items():
+            series = (process, attributes)
+            model = str(json.loads(attributes).get(signals.PYTORCH_MODEL_NAME, ""))
+            size, count, highest = levels.get((process, model), (0, 0, 0.0))
+            levels[process, model] = (
+                size + int(sizes.get(series, (0, 0))[1]),
+                count + int(counts.get(series, (0, 0))[1]),
+                max(highest, score),
+            )
+        return levels
 
     def __iter__(self) -> Iterator[Inference]:
         while line := self._stream.readline(MAX_LINE_BYTES):
@@ -161,6 +186,9 @@ class OtlpJsonReader:
                     _count(self._counted, process, metric["histogram"], "count")
                 elif metric["name"] == signals.METRIC_WARPSPAN_DROPPED.name:
                     _count(self._dropped, process, metric["sum"], "asInt")
+                elif metric["name"] in _CACHE_LEVEL_NAMES:
+                    data = metric.get("gauge") or metric["sum"]
+                    _last(self._levels.setdefault(metric["name"], {}), process, data)
 
 
 def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], field: str) -> None:
@@ -174,6 +202,18 @@ def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], fi
         )
         value = int(point[field])
         totals[series] = value if cumulative else totals.get(series, 0) + value
+
+
+def _last(
+    levels: dict[tuple[str, str], tuple[int, float]], process: str, data: Mapping[str, Any]
+) -> None:
+    """Keep the latest point of each series."""
+    for point in data["dataPoints"]:
+        series = (process, json.dumps(_attributes(point), sort_keys=True))
+        at_ns = int(point["timeUnixNano"])
+        value = float(point["asInt"] if "asInt" in point else point["asDouble"])
+        if math.isfinite(value) and at_ns >= levels.get(series, (0, 0.0))[0]:
+            levels[series] = (at_ns, value)
 
 
 def _process(block: Mapping[str, Any]) -> str:
@@ -201,11 +241,15 @@ def _value(value: Mapping[str, Any]) -> Any:
 
 def _is_sound(inference: Inference) -> bool:
     """Whether every value has its type and every number can be counted with."""
+    cache = inference.cache or Cache()
+    loop = inference.loop
     texts = (
+        cache.type,
         inference.operation,
         inference.device.type,
         inference.model.name,
         inference.error_type,
+        *(loop.phases[:2] if loop is not None else ()),
     )
     numbers = (
         inference.duration_s,
@@ -218,6 +262,15 @@ def _is_sound(inference: Inference) -> bool:
         *inference.timing,
         *(inference.memory or ()),
         *(inference.steps or ()),
+        # An inference may also cut its cache.
+        *(
+            None if value is None else abs(value)
+            for value in (cache.increase, cache.token_increase)
+        ),
+        *cache._replace(type=None, increase=None, token_increase=None),
+        *(loop.phases[2:] if loop is not None else ()),
+        *(loop.generation or () if loop is not None else ()),
+        *(loop.denoising or () if loop is not None else ()),
         *(inference.syncs.numbers() if inference.syncs is not None else ()),
         *(inference.transfers.numbers() if inference.transfers is not None else ()),
     )

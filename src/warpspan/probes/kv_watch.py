@@ -1,0 +1,325 @@
+"""The KV caches of one inference: noted as they pass by, measured when it ends or they die.
+
+A step in a loop costs a look at the arguments and the output. A cache made of layer objects is
+measured once, at the end of the inference, or, where the loop's function has returned by then, in
+the moment in which the cache dies: its weak reference calls back while its layers still live. One
+without layer objects is measured after every step.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from warpspan import guard
+from warpspan.probes import clock, kv_cache
+from warpspan.probes.kv_cache import Reading
+from warpspan.probes.model import Entry
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_FIRST, _SECOND = kv_cache.NAMES
+_ALWAYS = -1
+_MOST = 64
+_EMPTY = Reading("other", 0, 0)
+
+
+class Heir(Protocol):
+    """Something that wants to know when a cache is gone."""
+
+    def died(self, pulse: Pulse) -> None:
+        """It is. Runs on whatever thread let go of it; must not wait."""
+
+
+class HasCaches(Protocol):
+    """An inference, which notes the caches in it."""
+
+    caches: Watch | None
+
+
+class Pulse(weakref.ref[Any]):
+    """A weak reference that knows when its cache died, so that nobody has to hold it to ask.
+
+    Of a tuple, which can't be referred to, it is one to the first key.
+    """
+
+    __slots__ = ("died_ns", "heir")
+    died_ns: int | None
+    heir: Heir | None
+
+    def __new__(cls, cache: Any, heir: Heir | None) -> Self:
+        """A reference to a cache that tells its heir."""
+        self = super().__new__(cls, cache, _stopped)
+        self.died_ns = None
+        self.heir = heir
+        return self
+
+
+def _stopped(pulse: Any, now_ns: Callable[[], int] = clock.host_ns) -> None:
+    # Bound here: at the end of the process caches may outlive the names of this module.
+    pulse.died_ns = now_ns()
+    heir, pulse.heir = pulse.heir, None
+    if heir is not None:
+        heir.died(pulse)
+
+
+class Track:
+    """One cache in one inference.
+
+    Args:
+        entry: the model that it belongs to.
+        start: its size when it was first seen.
+        home: where it is taken from when it dies.
+    """
+
+    __slots__ = (
+        "_final",
+        "_first_shape",
+        "_home",
+        "_own",
+        "_owner",
+        "_parts",
+        "end",
+        "entry",
+        "identity",
+        "pulse",
+        "start",
+        "whole",
+    )
+
+    def __init__(self, entry: Entry, start: Reading, home: Watch, identity: int) -> None:
+        self.entry = entry
+        self.start = start
+        self.identity = identity
+        #: Whether it is an object, which stays the same as it grows; else it is a tuple.
+        self.whole = True
+        self._first_shape = start.shape
+        self.end: Reading | None = None
+        self.pulse: Pulse | None = None
+        self._final = False
+        self._home = home
+        self._parts: list[weakref.ref[Any]] = []
+        self._own = 0
+        self._owner: type = object
+
+    def follow(self, cache: Any) -> None:
+        """Hear of its death, where it can be referred to weakly."""
+        self.whole = not kv_cache.is_sequence(cache)
+        try:
+            self.pulse = (
+                Pulse(cache, self) if self.whole else Pulse(kv_cache.first_key(cache), None)
+            )
+        except TypeError:
+            self.pulse = None
+
+    def after_call(self, cache: Any, *, last: bool) -> None:
+        """A call with it has ended, the only one of the inference where it is the last."""
+        if self._parts:
+            return
+        if last:
+            self._final = True
+            self.end = kv_cache.read(cache)
+            return
+        found = kv_cache.layers_of(cache) if self.whole and self.pulse is not None else None
+        if found is None:
+            self.end = kv_cache.read(cache)
+            if self._first_shape is None:
+                self._first_shape = self.end.shape
+        else:  # transformers adds layers in the first call
+            self._parts = [weakref.ref(layer) for layer in found[0]]
+            self._own, self._owner = found[1], type(cache)
+
+    def counted(self, length: int | None) -> tuple[Reading, Reading]:
+        """Its size before and after, with a tuple's tokens where its shapes tell them.
+
+        Args:
+            length: tokens in the input of the first call.
+        """
+        start, end = self.start, self.end or self.start
+        if end.shape is None or end.tokens is not None:
+            return start, end
+        dimension = kv_cache.sequence_dimension(
+            self._first_shape,
+            end.shape,
+            length if start.shape is None else None,
+            usual=self.entry.library == "transformers",
+        )
+        if dimension is None:
+            return start, end
+        if start.shape is not None:
+            start = start._replace(tokens=start.shape[dimension])
+        return start, end._replace(tokens=end.shape[dimension])
+
+    def died(self, pulse: Pulse) -> None:  # noqa: ARG002 - of all heirs
+        """Measure it now or never: its layers are still there."""
+        try:
+            layers = [part() for part in self._parts]
+            if layers and None not in layers:
+                self.end = kv_cache.read_layers(self._owner, layers, self._own)
+            self._home.lose(self)
+        except Exception as error:
+            guard.caught("kv cache", error)
+
+    def close(self) -> None:
+        """The inference has ended."""
+        pulse = self.pulse
+        if pulse is None or not self.whole:
+            return
+        pulse.heir = None
+        if self._final:
+            return
+        cache = pulse()
+        if cache is not None:
+            self.end = kv_cache.read(cache)
+
+
+class Watch:
+    """The caches of one inference. No lock: changes of its containers are atomic."""
+
+    __slots__ = ("_dead", "_live")
+
+    def __init__(self) -> None:
+        self._live: dict[int, Track] = {}
+        self._dead: deque[Track] = deque(maxlen=_MOST)
+
+    @property
+    def tracks(self) -> list[Track]:
+        """All caches that were measured at least once, those that died first."""
+        tracks = [*self._dead, *self._live.values()]
+        return [track for track in tracks if track.end is not None]
+
+    def enter(self, entry: Entry, cache: Any) -> Track | None:
+        """A cache goes into a call; None where it is empty and has no identity."""
+        key = _identity(cache)
+        if key is None:
+            return None
+        track = self._live.get(key)
+        if track is None:
+            track = Track(entry, kv_cache.read(cache), self, key)
+            self._keep(key, track, cache)
+            if not track.whole:  # it may not come out again
+                track.end = track.start
+        return track
+
+    def leave(self, entry: Entry, track: Track | None, cache: Any, *, last: bool) -> None:
+        """A call has returned a cache, or None; the last one of the inference, or a step."""
+        if cache is None:
+            if track is not None and track.whole and track.pulse is not None:
+                cache = track.pulse()
+            if cache is None:
+                return
+        key = _identity(cache)
+        if key is None:
+            return
+        known = self._live.get(key)
+        if known is None:
+            if track is not None and not track.whole:  # the next tuple of the same cache
+                known = track
+                known.entry = entry
+            else:
+                known = Track(entry, _EMPTY, self, key)
+            self._keep(key, known, cache)
+        known.after_call(cache, last=last)
+
+    def lose(self, track: Track) -> None:
+        """A cache is gone."""
+        for key, other in list(self._live.items()):
+            if other is track:
+                self._live.pop(key, None)
+                self._dead.append(track)
+
+    def close(self) -> None:
+        """Measure what lives."""
+        for track in list(self._live.values()):
+            try:
+                track.close()
+            except Exception as error:
+                guard.caught("kv cache", error)
+
+    def _keep(self, key: int, track: Track, cache: Any) -> None:
+        track.follow(cache)
+        if not track.whole:  # it replaces the tuple before it
+            for old, other in list(self._live.items()):
+                if other is track:
+                    self._live.pop(old, None)
+        if len(self._live) >= _MOST:
+            oldest = next(iter(self._live), None)
+            if oldest is not None and (lost := self._live.pop(oldest, None)) is not None:
+                lost.pulse = None
+        self._live[key] = track
+
+
+class Use:
+    """One call that may take or return a cache.
+
+    Args:
+        watch: the caches of its inference.
+        entry: the model that is called.
+        args: of the call.
+        kwargs: likewise.
+        last: whether it is the whole inference; else it is a step.
+    """
+
+    __slots__ = ("_entry", "_last", "_track", "watch")
+
+    def __init__(
+        self, watch: Watch, entry: Entry, args: tuple[Any, ...], kwargs: Any, *, last: bool
+    ) -> None:
+        self.watch = watch
+        self._last = last
+        self._entry = entry
+        cache = kv_cache.taken(args, kwargs)
+        self._track = None if cache is None else watch.enter(entry, cache)
+        if cache is not None:
+            entry.cache_looks = _ALWAYS
+
+    def returned(self, result: Any) -> None:
+        """The call returned this. Never raises."""
+        try:
+            cache = kv_cache.given(result)
+            if cache is not None:
+                self._entry.cache_looks = _ALWAYS
+            elif self._entry.cache_looks > 0:
+                self._entry.cache_looks -= 1
+            self.watch.leave(self._entry, self._track, cache, last=self._last)
+        except Exception as error:
+            guard.caught("kv cache", error)
+
+
+def use_of(
+    entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any], inside: HasCaches | None = None
+) -> Use | None:
+    """The use of a KV cache that a call may make; None where it is taken to make none.
+
+    Args:
+        entry: the model that is called.
+        args: of the call.
+        kwargs: likewise.
+        inside: the inference that it is a step of; None where it is one itself.
+    """
+    try:
+        if not entry.cache_looks and (
+            kwargs.get(_FIRST) is None
+            and kwargs.get(_SECOND) is None
+            and kwargs.get("use_cache") is not True
+        ):
+            return None
+        if inside is None:
+            return Use(Watch(), entry, args, kwargs, last=True)
+        if inside.caches is None:
+            inside.caches = Watch()
+        return Use(inside.caches, entry, args, kwargs, last=False)
+    except Exception as error:  # a cache of the user's may do anything
+        guard.caught("kv cache", error)
+        return None
+
+
+def _identity(cache: Any) -> int | None:
+    """What a cache is known by: itself, or a tuple by its first storage."""
+    if not kv_cache.is_sequence(cache):
+        return id(cache)
+    key = kv_cache.first_key(cache)
+    return None if key is None else key.untyped_storage()._cdata

@@ -1,0 +1,275 @@
+"""What the steps of an inference say about it: pure functions of their phases and times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from warpspan.records import Denoising, GenAi, Generation, Loop, Phases, StepTime
+
+#: The phases that are known by their name, each at its number in `StepTimes.phases`.
+PHASES: tuple[str, ...] = (
+    "step",
+    "prefill",
+    "decode",
+    "assistant",
+    "encoder",
+    "denoise",
+    "text_encoder",
+    "vae",
+)
+STEP, PREFILL, DECODE, ASSISTANT, ENCODER, DENOISE, TEXT_ENCODER, VAE = range(len(PHASES))
+
+
+class StepTimes(NamedTuple):
+    """The steps in the order of their ends, in seconds since the begin of the inference.
+
+    Args:
+        names: of the phases, by their number.
+        phases: the phase of each step.
+        begins_s: when each began.
+        ends_s: when each ended.
+        source: `device` or `host`, the clock.
+        offset_s: to be added to a time for the time since the begin on the host's clock, or None.
+    """
+
+    names: tuple[str, ...]
+    phases: Sequence[int]
+    begins_s: Sequence[float]
+    ends_s: Sequence[float]
+    source: str
+    offset_s: float | None
+
+
+class Sections:
+    """What hooks note of the loops in a window, summed over them. Each field has one writer."""
+
+    # On the class: a window pays for what it sets.
+    pipeline: str | None = None
+    operation: str | None = None  # as the GenAI conventions call it
+    model: str | None = None
+    input_tokens: int | None = None
+    generated_tokens: int | None = None
+    #: Tokens of a sequence after its first, summed over loops.
+    later_tokens = 0
+    #: A step may yield more than one token of a sequence.
+    speculative = False
+    denoise_steps: int | None = None
+    preprocess_ns: int | None = None
+    postprocess_ns: int | None = None
+    over_decode_steps = 0
+    over_decode_s = 0.0
+    over_assistant_steps = 0
+    #: Module calls that the first prefill takes.
+    first_chunks: int | None = None
+    _over_end_ns: int | None = None
+
+    def add_tokens(self, given: int | None, generated: int | None, length: int | None) -> None:
+        """Count the tokens of one loop.
+
+        Args:
+            given: of all sequences of its input.
+            generated: of all its sequences.
+            length: generated for each sequence, None where they differ.
+        """
+        if given is not None:
+            self.input_tokens = (self.input_tokens or 0) + given
+        if generated is not None:
+            self.generated_tokens = (self.generated_tokens or 0) + generated
+        if length is not None:
+            self.later_tokens += max(0, length - 1)
+
+    def add_part(self, name: str, spent_ns: int) -> None:
+        """Add host time to `preprocess` or `postprocess`."""
+        field = f"{name}_ns"
+        setattr(self, field, (getattr(self, field) or 0) + spent_ns)
+
+    def overflow(self, phase: int, ended_ns: int, kept_ns: int) -> None:
+        """Count a step whose times are not kept; `kept_ns` is the end of the last that is."""
+        if phase == DECODE:
+            self.over_decode_steps += 1
+            self.over_decode_s += (ended_ns - (self._over_end_ns or kept_ns)) / 1e9
+            self._over_end_ns = ended_ns
+        elif phase == ASSISTANT:
+            self.over_assistant_steps += 1
+
+
+def figures(
+    times: StepTimes,
+    sections: Sections,
+    *,
+    total_s: float | None,
+    details: bool = False,
+) -> Loop | None:
+    """The figures of an inference, or None where there are none.
+
+    Args:
+        times: its steps.
+        sections: what is known beside.
+        total_s: its own time by the same clock, of which shares are taken, or None.
+        details: also give each step.
+    """
+    spent = _spent(times)
+    phases = Phases(
+        pipeline=sections.pipeline,
+        source=times.source if times.phases else None,
+        encoder_s=spent.get(ENCODER),
+        preprocess_s=_seconds(sections.preprocess_ns),
+        postprocess_s=_seconds(sections.postprocess_ns),
+    )
+    plain = _spread(_durations(times))
+    if plain is not None:
+        phases = phases._replace(
+            step_mean_s=plain[0], step_p50_s=plain[1], step_p99_s=plain[2], step_max_s=plain[3]
+        )
+    loop = Loop(
+        phases=phases,
+        generation=_generation(times, sections, spent),
+        denoising=_denoising(times, sections, spent, total_s),
+        gen_ai=_gen_ai(sections),
+        steps=_details(times) if details else (),
+    )
+    return None if loop == Loop() else loop
+
+
+def _gen_ai(sections: Sections) -> GenAi | None:
+    if sections.operation is None:
+        return None
+    return GenAi(
+        sections.operation,
+        "pytorch",
+        sections.model,
+        sections.input_tokens,
+        sections.generated_tokens,
+    )
+
+
+def _generation(times: StepTimes, sections: Sections, spent: dict[int, float]) -> Generation | None:
+    if PREFILL not in spent and sections.input_tokens is None:
+        return None
+    prefill_ends_s = [
+        end for phase, end in zip(times.phases, times.ends_s, strict=True) if phase == PREFILL
+    ]
+    first_s = previous_s = None
+    chunks = sections.first_chunks or 1
+    if len(prefill_ends_s) >= chunks and times.offset_s is not None:
+        first_s = prefill_ends_s[chunks - 1] + times.offset_s
+    prefill_s = decode_s = between_s = between_others_s = 0.0
+    intervals: list[float] = []
+    for phase, begin_s, end_s in zip(times.phases, times.begins_s, times.ends_s, strict=True):
+        if phase == PREFILL:
+            prefill_s += end_s - begin_s
+            previous_s, between_others_s = end_s, 0.0
+        elif phase == DECODE and previous_s is not None:
+            interval_s = end_s - previous_s
+            intervals.append(interval_s)
+            decode_s += interval_s
+            between_s += max(0.0, begin_s - previous_s - between_others_s)
+            previous_s, between_others_s = end_s, 0.0
+        else:
+            between_others_s += end_s - begin_s
+    steps = len(intervals) + sections.over_decode_steps
+    kept_decode_s = decode_s
+    decode_s += sections.over_decode_s
+    mean = p50 = p99 = longest = None
+    if sections.speculative:
+        if steps and sections.later_tokens:
+            mean = decode_s / sections.later_tokens
+    elif steps:
+        mean = decode_s / steps
+        _, p50, p99, longest = _spread(intervals) or (None, None, None, None)
+    return Generation(
+        input_tokens=sections.input_tokens,
+        generated_tokens=sections.generated_tokens,
+        first_token_s=first_s,
+        token_mean_s=mean,
+        token_p50_s=p50,
+        token_p99_s=p99,
+        token_max_s=longest,
+        prefill_s=prefill_s if PREFILL in spent else None,
+        decode_s=decode_s if steps else None,
+        decode_steps=steps if PREFILL in spent else None,
+        between_s=between_s if intervals else None,
+        between_share=between_s / kept_decode_s if kept_decode_s > 0 else None,
+        assistant_steps=_count(times, ASSISTANT) + sections.over_assistant_steps or None,
+        assistant_s=spent.get(ASSISTANT),
+    )
+
+
+def _denoising(
+    times: StepTimes, sections: Sections, spent: dict[int, float], total_s: float | None
+) -> Denoising | None:
+    begins = [
+        at for phase, at in zip(times.phases, times.begins_s, strict=True) if phase == DENOISE
+    ]
+    if not begins:
+        return None
+    end_s = max(
+        at for phase, at in zip(times.phases, times.ends_s, strict=True) if phase == DENOISE
+    )
+    calls = len(begins)
+    steps = sections.denoise_steps
+    if not steps or calls % steps:  # the pipeline does not say, or counts otherwise
+        steps = calls
+    starts = [*begins[:: calls // steps], end_s]
+    spread = _spread(after - before for before, after in pairwise(starts))
+    vae_s, text_s = spent.get(VAE), spent.get(TEXT_ENCODER)
+    mean, p50, p99, longest = spread or (None, None, None, None)
+    return Denoising(
+        steps=steps,
+        duration_s=end_s - begins[0],
+        step_mean_s=mean,
+        step_p50_s=p50,
+        step_p99_s=p99,
+        step_max_s=longest,
+        vae_s=vae_s,
+        vae_share=_share(vae_s, total_s),
+        text_encoder_s=text_s,
+        text_encoder_share=_share(text_s, total_s),
+    )
+
+
+def _details(times: StepTimes) -> tuple[StepTime, ...]:
+    offset_s = times.offset_s or 0.0
+    return tuple(
+        StepTime(times.names[phase], begin_s + offset_s, end_s - begin_s)
+        for phase, begin_s, end_s in zip(times.phases, times.begins_s, times.ends_s, strict=True)
+    )
+
+
+def _durations(times: StepTimes) -> list[float]:
+    return [
+        end_s - begin_s
+        for found, begin_s, end_s in zip(times.phases, times.begins_s, times.ends_s, strict=True)
+        if found == STEP or found >= len(PHASES)
+    ]
+
+
+def _spent(times: StepTimes) -> dict[int, float]:
+    spent: dict[int, float] = {}
+    for phase, begin_s, end_s in zip(times.phases, times.begins_s, times.ends_s, strict=True):
+        spent[phase] = spent.get(phase, 0.0) + end_s - begin_s
+    return spent
+
+
+def _count(times: StepTimes, phase: int) -> int:
+    return sum(found == phase for found in times.phases)
+
+
+def _spread(values: Iterable[float]) -> tuple[float, float, float, float] | None:
+    """Mean, nearest-rank median and 99th percentile, and maximum."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    p50, p99 = (ordered[math.ceil(part * len(ordered)) - 1] for part in (0.5, 0.99))
+    return sum(ordered) / len(ordered), p50, p99, ordered[-1]
+
+
+def _share(part_s: float | None, total_s: float | None) -> float | None:
+    return part_s / total_s if part_s is not None and total_s else None
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9

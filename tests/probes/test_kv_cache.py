@@ -1,0 +1,445 @@
+"""Sizes of real caches, computed by hand: every kind that transformers 4.44 and 5 make."""
+
+import gc
+import logging
+import weakref
+
+import pytest
+import torch
+
+import warpspan
+from warpspan.probes import kv_cache
+from warpspan.probes.kv_cache import Reading
+
+transformers = pytest.importorskip("transformers")
+
+NEW = int(transformers.__version__.partition(".")[0]) >= 5
+BATCH, LAYERS, HEADS, KV_HEADS, HEAD, FLOAT = 2, 2, 4, 2, 8, 4
+
+# What 4.44 and torch 2.4 deprecate in each other's company, and its notes on tuples.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """Notes of transformers on kernels that are not installed are no concern here."""
+    transformers.logging.set_verbosity_error()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with torch.no_grad():
+        yield
+
+
+def decoder(name="Llama", **config):
+    """A decoder of two layers, four heads and two of keys and values."""
+    values = {
+        "vocab_size": 64,
+        "hidden_size": HEADS * HEAD,
+        "intermediate_size": 16,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    kind = getattr(transformers, f"{name}Config")
+    return getattr(transformers, f"{name}ForCausalLM")(kind(**(values | config))).eval()
+
+
+def gpt2():
+    config = transformers.GPT2Config(
+        vocab_size=64, n_embd=HEADS * HEAD, n_layer=LAYERS, n_head=HEADS, bos_token_id=1,
+        eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+def t5():
+    config = transformers.T5Config(
+        vocab_size=64, d_model=HEADS * HEAD, d_kv=HEAD, d_ff=16, num_layers=LAYERS,
+        num_heads=HEADS, decoder_start_token_id=0,
+    )  # fmt: skip
+    return transformers.T5ForConditionalGeneration(config).eval()
+
+
+def mamba():
+    config = transformers.MambaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=LAYERS, state_size=4, conv_kernel=4,
+        expand=2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    )  # fmt: skip
+    return transformers.MambaForCausalLM(config).eval()
+
+
+def ids(tokens):
+    return torch.arange(BATCH * tokens).reshape(BATCH, tokens) % 60 + 3
+
+
+def size(tokens, heads=KV_HEADS, layers=LAYERS, batch=BATCH):
+    """Bytes of the keys and values of some tokens."""
+    return 2 * layers * batch * heads * tokens * HEAD * FLOAT
+
+
+def seen(telemetry):
+    """Kind, size, increase, tokens, their increase, capacity and layers of each inference."""
+    return [record.cache and tuple(record.cache[:7]) for record in telemetry.records()]
+
+
+KIND = "dynamic" if NEW else "tuple"
+
+
+def test_llama_by_calls_of_its_own(telemetry):
+    """A prompt and a token after it: each call is an inference with the cache at its end."""
+    model = decoder()
+    past = model(ids(5)).past_key_values
+    model(ids(1), past_key_values=past)
+    assert [
+        (KIND, size(5), size(5), 5, 5, None, 2),
+        (KIND, size(6), size(1), 6, 1, None, 2),
+    ] == seen(telemetry)
+
+
+def test_a_cache_that_the_caller_made(telemetry):
+    """It is the same object all along, empty at first; the shares are those of its size."""
+    model = decoder()
+    cache = transformers.DynamicCache()
+    for tokens in (5, 3, 1):
+        model(input_ids=ids(tokens), past_key_values=cache, return_dict=False)
+    assert [
+        ("dynamic", size(5), size(5), 5, 5, None, 2),
+        ("dynamic", size(8), size(3), 8, 3, None, 2),
+        ("dynamic", size(9), size(1), 9, 1, None, 2),
+    ] == seen(telemetry)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    last = telemetry.records()[-1].cache
+    assert (size(9), size(9) / weights, None) == (
+        last.retained,
+        last.weight_ratio,
+        last.utilization,
+    )
+    assert (size(9), 1) == (last.alive, last.alive_count)
+
+
+def test_a_cache_that_was_cut_between_calls(telemetry):
+    """Its slices keep the whole storage alive until the next call makes new ones."""
+    model = decoder()
+    cache = transformers.DynamicCache()
+    model(ids(9), past_key_values=cache)
+    cache.crop(-4)
+    model(ids(1), past_key_values=cache)
+    assert ("dynamic", size(6), size(6) - size(9), 6, 1, None, 2) == seen(telemetry)[1]
+
+
+def test_a_sliding_window_holds_what_its_slices_keep_alive(telemetry):
+    """After a prompt of 7 with a window of 4 in transformers 5: 3 tokens, the memory of 7."""
+    model = decoder("Mistral", sliding_window=4)
+    past = model(ids(7)).past_key_values
+    model(ids(1), past_key_values=past)
+    expected = [
+        ("sliding", size(7), size(7), 3, 3, None, 2),
+        ("sliding", size(4), size(4) - size(7), 3, 0, None, 2),
+    ]
+    if not NEW:  # no window in the cache
+        expected = [
+            ("tuple", size(7), size(7), 7, 7, None, 2),
+            ("tuple", size(8), size(1), 8, 1, None, 2),
+        ]
+    assert expected == seen(telemetry)
+
+
+def test_views_count_as_the_storage_that_they_hold(telemetry):
+    """GPT-2 in 4.44 keeps slices of queries, keys and values: the queries stay in memory, too."""
+    model = gpt2()
+    past = model(ids(5)).past_key_values
+    model(ids(1), past)  # also by position
+    first = size(5, HEADS) if NEW else size(5, HEADS) // 2 * 3
+    assert [
+        (KIND, first, first, 5, 5, None, 2),
+        (KIND, size(6, HEADS), size(6, HEADS) - first, 6, 1, None, 2),
+    ] == seen(telemetry)
+
+
+def test_an_encoder_decoder(telemetry):
+    """The decoder's own tokens, and the bytes of those that it attends to in the encoder."""
+    model = t5()
+    output = model(input_ids=ids(5), decoder_input_ids=ids(3))
+    model(
+        encoder_outputs=(output.encoder_last_hidden_state,),
+        decoder_input_ids=ids(1),
+        past_key_values=output.past_key_values,
+    )
+    kind, both = "encoder_decoder" if NEW else "tuple", size(5 + 3, HEADS)
+    assert [
+        (kind, both, both, 3, 3, None, 2),
+        (kind, size(5 + 4, HEADS), size(1, HEADS), 4, 1, None, 2),
+    ] == seen(telemetry)
+
+
+def test_recurrent_states_have_no_tokens(telemetry):
+    """Mamba: a convolution window of 4 and a state of 4 for each of 64 channels, of fixed size."""
+    model = mamba()
+    cache = model(ids(5), use_cache=True).cache_params
+    step = {} if NEW else {"cache_position": torch.tensor([5])}
+    model(ids(1), cache_params=cache, use_cache=True, **step)
+    states = LAYERS * BATCH * 64 * (4 + 4) * FLOAT
+    assert [
+        ("state", states, states, None, None, None, 2),
+        ("state", states, 0, None, None, None, 2),
+    ] == seen(telemetry)
+
+
+def static(model, room=16):
+    if NEW:
+        return transformers.StaticCache(config=model.config, max_cache_len=room)
+    return transformers.StaticCache(
+        config=model.config, max_batch_size=BATCH, max_cache_len=room, device="cpu"
+    )
+
+
+def test_a_static_cache_has_its_room_from_the_start(telemetry):
+    """How much of it is used only a tensor on the device says, which is not read."""
+    model = decoder()
+    cache = static(model)
+    model(ids(5), past_key_values=cache, cache_position=torch.arange(5))
+    model(ids(1), past_key_values=cache, cache_position=torch.tensor([5]))
+    at_first = size(16) if NEW else 0  # 4.44 makes its tensors with the cache
+    assert [
+        ("static", size(16), at_first, None, None, 16, 2),
+        ("static", size(16), 0, None, None, 16, 2),
+    ] == seen(telemetry)
+
+
+@pytest.mark.skipif(not NEW, reason="transformers 4.44 needs a package of its own to quantize")
+def test_a_quantized_cache(telemetry):
+    """One byte a number, as stored."""
+    model = decoder()
+    cache = transformers.QuantizedCache("fp8", model.config)
+    model(ids(5), past_key_values=cache)
+    model(ids(1), past_key_values=cache)
+    assert [
+        ("quantized", size(5) // 4, size(5) // 4, 5, 5, None, 2),
+        ("quantized", size(6) // 4, size(1) // 4, 6, 1, None, 2),
+    ] == seen(telemetry)
+
+
+def test_layers_of_two_kinds(telemetry):
+    """Gemma 2 has a window in every other layer."""
+    model = decoder("Gemma2", head_dim=HEAD, sliding_window=4)
+    if NEW:
+        model(ids(9), use_cache=True)
+        assert [("hybrid", size(9), size(9), 9, 9, None, 2)] == seen(telemetry)
+    else:
+        cache = transformers.HybridCache(
+            config=model.config, max_batch_size=BATCH, max_cache_len=16, device="cpu"
+        )
+        model(ids(9), past_key_values=cache, cache_position=torch.arange(9), use_cache=True)
+        both = size(4, layers=1) + size(16, layers=1)
+        assert [("hybrid", both, 0, None, None, 16, 2)] == seen(telemetry)
+
+
+def test_a_generation_is_measured_when_its_cache_dies(telemetry):
+    """generate() has let go of it before the inference ends; its last size is known all the same."""
+    model = decoder()
+    with warpspan.inference("chat"):
+        model.generate(ids(5), max_new_tokens=6, do_sample=False, eos_token_id=None)
+    (record,) = telemetry.records()
+    assert ("dynamic", size(10), size(10), 10, 10, None, 2, 0) == record.cache[:8]
+    assert 6 == record.steps.total
+
+
+@pytest.mark.parametrize("make", [gpt2, t5, mamba])
+def test_a_generation_of_every_kind(telemetry, make):
+    """Objects, tuples and states; nothing of them is left."""
+    model = make()
+    with warpspan.inference("chat"):
+        model.generate(ids(5), max_new_tokens=6, do_sample=False, eos_token_id=None)
+    sizes = {
+        gpt2: (size(10, HEADS), 10),
+        t5: (size(5 + 6, HEADS), 6),
+        mamba: (LAYERS * BATCH * 64 * (4 + 4) * FLOAT, None),
+    }
+    (cache,) = [record.cache for record in telemetry.records()]
+    assert (*sizes[make], 0) == (cache.size, cache.tokens, cache.retained)
+
+
+def test_beams_and_a_cache_that_is_given_back(telemetry):
+    """Each beam has its own rows, and the caller holds them after the inference."""
+    model = decoder()
+    with warpspan.inference("chat"):
+        output = model.generate(
+            ids(5), max_new_tokens=6, do_sample=False, eos_token_id=None, num_beams=3,
+            return_dict_in_generate=True,
+        )  # fmt: skip
+    (cache,) = [record.cache for record in telemetry.records()]
+    assert output.past_key_values is not None
+    expected = size(10, batch=3 * BATCH)
+    # 4.44 makes new tensors of it after the last step, and gives those back in a tuple.
+    held = expected if NEW else 0
+    assert (expected, 10, held) == (cache.size, cache.tokens, cache.retained)
+
+
+def test_two_models_in_one_inference(telemetry):
+    """The larger cache is shown, each counts for its own model."""
+    large, small = decoder(num_hidden_layers=4), gpt2()
+    with warpspan.inference("chat"):
+        small_past = small(ids(2)).past_key_values
+        large_past = large(ids(3)).past_key_values
+        small(ids(1), past_key_values=small_past)
+        large(ids(1), past_key_values=large_past)
+    (cache,) = [record.cache for record in telemetry.records()]
+    assert (size(4, layers=4), 4) == (cache.size, cache.layers)
+    points = telemetry.points("pytorch.kv_cache.count")
+    assert {("GPT2LMHeadModel", "cpu"), ("LlamaForCausalLM", "cpu")} == points.keys()
+
+
+def test_no_tensor_and_no_cache_is_kept_alive(telemetry):
+    """Neither during the inference, nor after it, nor by the record."""
+    model = decoder()
+    with warpspan.inference("chat"):
+        cache = transformers.DynamicCache()
+        model(ids(5), past_key_values=cache)
+        pairs = kv_cache.read(cache)
+        gone = weakref.ref(cache)
+        gc.disable()
+        try:
+            del cache
+            assert None is gone()
+        finally:
+            gc.enable()
+        assert not pairs.held
+    output = model(ids(5))
+    keys = kv_cache.read(output.past_key_values)
+    assert keys.held
+    gc.disable()
+    try:
+        del output
+        assert not keys.held
+    finally:
+        gc.enable()
+    assert 2 == len(telemetry.records())
+
+
+class Loop(torch.nn.Module):
+    """A hand-written decoder that passes (key, value) tuples, batch × tokens × heads × size."""
+
+    def __init__(self, layers=LAYERS):
+        super().__init__()
+        self.embed = torch.nn.Embedding(64, KV_HEADS * HEAD)
+        self.layers = layers
+
+    def forward(self, tokens, past=None):
+        new = self.embed(tokens).unflatten(-1, (KV_HEADS, HEAD))
+        present = []
+        for number in range(self.layers):
+            old = past[number] if past is not None else (new[:, :0], new[:, :0])
+            present.append(tuple(torch.cat([part, new], dim=1) for part in old))
+        return new.sum((2, 3)), present
+
+
+def test_tuples_of_a_loop_of_ones_own(telemetry):
+    """The dimension that counts tokens is the one that grows, whatever the layout."""
+    model = Loop()
+    _, past = model(ids(5))
+    _, past = model(ids(3), past)
+    model(ids(1), past=past)
+    assert [
+        ("tuple", size(5), size(5), 5, 5, None, 2),
+        ("tuple", size(8), size(3), 8, 3, None, 2),
+        ("tuple", size(9), size(1), 9, 1, None, 2),
+    ] == seen(telemetry)
+
+
+def test_tuples_of_a_loop_inside_an_inference(telemetry):
+    """They are gone when it ends; their size was read after the last step."""
+    model = Loop()
+
+    def answer():
+        _, past = model(ids(5))
+        for _ in range(4):
+            _, past = model(ids(1), past)
+
+    with warpspan.inference("chat"):
+        answer()
+    (cache,) = [record.cache for record in telemetry.records()]
+    assert ("tuple", size(9), size(9), 9, 9, None, 2, 0) == cache[:8]
+
+
+def test_a_model_without_a_cache_is_left_alone(telemetry, monkeypatch):
+    """After a few calls nothing of what it returns is looked at, until it is given a cache."""
+    looked_at = []
+    given = kv_cache.given
+    monkeypatch.setattr(kv_cache, "given", lambda result: looked_at.append(1) or given(result))
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x, past_key_values=None):
+            return x, past_key_values
+
+    model = Plain()
+    for _ in range(6):
+        model(ids(2))
+    assert 4 == len(looked_at)
+    model(ids(2), past_key_values=[(torch.ones(1, 1, 3, 4), torch.ones(1, 1, 3, 4))])
+    assert 5 == len(looked_at)
+    cache = ("tuple", 2 * 3 * 4 * 4, 0, None, None, None, 1)
+    assert [None] * 6 + [cache] == seen(telemetry)
+
+
+def test_shared_and_expanded_tensors_count_once():
+    """What is held is storage, not shape."""
+    key = torch.zeros(1, 2, 4, 8)
+    shared = [(key, key), (key.expand(3, 2, 4, 8), key[:, :, :1])]
+    reading = kv_cache.read(shared)
+    assert (2 * 4 * 8 * 4, 2) == (reading.size, reading.layers)
+
+
+def test_a_cache_that_is_built_differently_tells_less():
+    """Never an error: what is not understood is not counted."""
+
+    class StrangeCache:
+        layers = "two"
+
+        def __init__(self):
+            self.blocks = {"a": [torch.zeros(2, 3)], "b": object(), "c": None}
+
+    assert ("other", 24, None, None, None) == kv_cache.read(StrangeCache())[:5]
+    assert ("other", 0, 0) == kv_cache.read(type("EmptyCache", (), {})())[:3]
+
+
+def test_a_shell_of_quantized_tensors_counts_what_is_inside():
+    """A tensor subclass without memory of its own names the tensors that it holds."""
+    quantized = pytest.importorskip("torch.testing._internal.two_tensor").TwoTensor
+    pair = quantized(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4))
+    assert 2 * 2 * 4 * 4 == kv_cache.read([(pair, torch.zeros(0))]).size
+
+
+def test_an_error_of_a_cache_costs_nothing_but_its_attributes(uninstrumented):
+    """The inference is recorded, the fault is counted."""
+    from warpspan import guard
+
+    class BrokenCache:
+        @property
+        def layers(self):
+            raise RuntimeError("not now")
+
+    class Model(Loop):
+        def forward(self, tokens, past_key_values=None):
+            return super().forward(tokens)[0]
+
+    uninstrumented.instrument()
+    model = Model()
+    model(ids(2), past_key_values=BrokenCache())
+    assert [None] == seen(uninstrumented)
+    assert {"kv cache": 1} == dict(guard.faults)
+    guard.forget()
+
+
+def test_readings_are_of_what_is_held():
+    """An empty reading holds nothing."""
+    assert not Reading("dynamic", 0).held
