@@ -176,8 +176,8 @@ class Tempo:
         now = int(time.time())
         answer = get(f"{self.url}/api/metrics/query", q=traceql, start=now - 3600, end=now)
         return {
-            tuple(str(next(iter(label["value"].values()))) for label in series["labels"]): float(
-                series["value"]
+            tuple(str(next(iter(label["value"].values()))) for label in series["labels"]): (
+                series.get("value", 0.0)  # which is left out where it is 0
             )
             for series in answer.get("series", ())
         }

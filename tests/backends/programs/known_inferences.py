@@ -24,6 +24,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from warpspan.emit.telemetry import Telemetry
 from warpspan.records import (
+    Cache,
+    CacheState,
     Device,
     DeviceSample,
     DeviceState,
@@ -150,7 +152,6 @@ def embeddings():
                     200 * MIB if heavy else batch * MIB, device_time, pageable=heavy
                 ),
             ),
-            {},
         )
 
 
@@ -186,13 +187,14 @@ def answers():
                         Site("generation.py", 210, "sample"),
                         (SyncKind("item", 128, 0.4),),
                     ),
+                    cache=Cache(
+                        "dynamic",
+                        size=increase * turn,
+                        increase=increase,
+                        tokens=256 * turn,
+                        token_increase=256,
+                    ),
                 ),
-                {
-                    "pytorch.kv_cache.type": "dynamic",
-                    "pytorch.kv_cache.size": increase * turn,
-                    "pytorch.kv_cache.increase": increase,
-                    "pytorch.kv_cache.token.count": 256 * turn,
-                },
             )
 
 
@@ -213,7 +215,6 @@ def failures():
             usage=usage(0.2),
             error_type="torch.OutOfMemoryError",
         ),
-        {},
     )
     yield (
         "/embed",
@@ -228,7 +229,6 @@ def failures():
             Timing(device_time_s=0.0005, queue_time_s=0.0001, idle_time_s=0.01, concurrency=1),
             error_type="builtins.ValueError",
         ),
-        {},
     )
 
 
@@ -268,6 +268,11 @@ def states():
         yield DeviceState(device, 0, used, used + 4 * GIB)
 
 
+def caches():
+    """Those of the three conversations, after their last turns."""
+    yield CacheState(LLAMA.name, GPU[1], 1600 * MIB, 3, 0.2)
+
+
 def main():
     endpoint, service = sys.argv[1:]
     resource = Resource.create({"service.name": service, "service.instance.id": f"{service}-1"})
@@ -281,16 +286,12 @@ def main():
     )
     meter_provider = MeterProvider([reader], resource=resource)
     telemetry = Telemetry("0", tracer_provider, meter_provider)
-    telemetry.observe(states, finisher, observed(amount), hardware=True)
+    telemetry.observe(states, finisher, observed(amount), caches, hardware=True)
     requests = tracer_provider.get_tracer("opentelemetry.instrumentation.fastapi")
-    meter = meter_provider.get_meter("warpspan")
-    alive = meter.create_up_down_counter("pytorch.kv_cache.usage", "By")
-    alive.add(1600 * MIB, {"pytorch.model.name": LLAMA.name, "hw.id": GPU[1].id})
-    growth = meter.create_counter("pytorch.inference.kv_cache.growth", "By")
     start_ns = time.time_ns() - 60_000_000_000
     for switch.on in (False, True):
         at_ns = start_ns
-        for route, conversation, record, more in [*embeddings(), *answers(), *failures()]:
+        for route, conversation, record in [*embeddings(), *answers(), *failures()]:
             record = record._replace(start_ns=at_ns + 500_000)
             request = requests.start_span(
                 f"POST {route}",
@@ -305,9 +306,6 @@ def main():
                     record.start_ns,
                 )
                 telemetry.leave(opened)
-                if switch.on:
-                    opened[0].set_attributes(more)
-                growth.add(more.get("pytorch.kv_cache.increase", 0), record.start_attributes())
                 telemetry.finish(opened, record)
             if record.error_type:
                 request.set_status(Status(StatusCode.ERROR))
