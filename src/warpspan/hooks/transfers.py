@@ -110,11 +110,11 @@ def _started(
         if not surfaces.in_order(switch, tensor):
             return None
         planned = plan(tensor, args, kwargs)
+        if planned is None or clock.capturing(planned.ordinal):
+            return None
     except Exception:
         return None  # arguments that torch refuses itself, a device that is not there
     try:
-        if planned is None or _capturing():
-            return None
         weights = _caller() in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
         around = switch.tracker.around  # type: ignore[union-attr]
         if planned.direction == "d2h":
@@ -282,10 +282,6 @@ def _dense(tensor: torch.Tensor) -> bool:
     return tensor.is_contiguous() or (
         tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     )
-
-
-def _capturing() -> bool:
-    return bool(torch.cuda.is_current_stream_capturing())
 
 
 def _pinning(switch: Switch, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,6 +26,22 @@ def yield_gil() -> None:
     time.sleep(0)
 
 
+def capturing(ordinal: int) -> bool:
+    """Whether a device's current stream is in a capture, where events can't be read later."""
+    if torch._C._cuda_getDevice() != ordinal:  # torch asks for the current device only
+        with torch.cuda.device(ordinal):
+            return bool(torch.cuda.is_current_stream_capturing())
+    return bool(torch.cuda.is_current_stream_capturing())
+
+
+def take_event(pool: deque[Any]) -> Any:
+    """An event of a pool, a new one where it is empty."""
+    try:
+        return pool.pop()
+    except IndexError:
+        return torch.cuda.Event(enable_timing=True)
+
+
 class Lease:
     """A CUDA event on loan: when the last reference to it is gone it is back in the pool."""
 
@@ -91,10 +107,7 @@ class DeviceTimeline:
     @property
     def capturing(self) -> bool:
         """Whether the device's current stream is in a capture, where events can't be read later."""
-        if torch._C._cuda_getDevice() != self._ordinal:  # torch asks for the current device only
-            with torch.cuda.device(self._ordinal):
-                return bool(torch.cuda.is_current_stream_capturing())
-        return bool(torch.cuda.is_current_stream_capturing())
+        return capturing(self._ordinal)
 
     def start(self) -> Events:
         """Record the start event. Not to be called in a graph capture."""
@@ -131,7 +144,7 @@ class DeviceTimeline:
 
     def mark_on(self, stream: Any) -> Any:
         """An event recorded on a stream now. To be given back by `take_back`."""
-        event = self._event()
+        event = take_event(self._pool)
         event.record(stream)
         return event
 
@@ -139,14 +152,8 @@ class DeviceTimeline:
         """Events of `mark` that nobody will ask any more."""
         self._pool.extend(events)
 
-    def _event(self) -> Any:
-        try:
-            return self._pool.pop()
-        except IndexError:
-            return torch.cuda.Event(enable_timing=True)
-
     def _lease(self) -> Lease:
-        return Lease(self._event(), self._pool)
+        return Lease(take_event(self._pool), self._pool)
 
     def times(self, events: Events, end: Lease, *, overlapped: bool) -> DeviceTimes | None:
         """The times of an inference; None where the device has not passed its end or can't be asked.

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from warpspan.probes.clock import Lease
+from warpspan.probes.clock import Lease, take_event
 from warpspan.records import Site, SyncKind, Syncs, Transfer, Transfers
 
 #: A copy's time is measured from this size on: below, two events cost about what the copy does.
@@ -54,10 +54,7 @@ def lease_event(ordinal: int) -> Lease:
     pool = _pools.get(ordinal)
     if pool is None:
         pool = _pools.setdefault(ordinal, deque(maxlen=_POOL_SIZE))
-    try:
-        event = pool.pop()
-    except IndexError:
-        event = torch.cuda.Event(enable_timing=True)
+    event = take_event(pool)
     event.record(torch.cuda.current_stream(ordinal))
     return Lease(event, pool)
 
