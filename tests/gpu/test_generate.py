@@ -5,21 +5,11 @@ import torch
 from torch import nn
 
 import warpspan
-from warpspan import guard
-from warpspan.testing import InMemoryTelemetry
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA or ROCm device"),
 ]
-
-
-@pytest.fixture
-def telemetry():
-    guard.forget()
-    with InMemoryTelemetry() as entered:
-        yield entered
-    assert {} == dict(guard.faults)
 
 
 @torch.inference_mode()

@@ -7,8 +7,6 @@ import torch
 from torch import nn
 
 import warpspan
-from warpspan import guard
-from warpspan.testing import InMemoryTelemetry
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,14 +28,6 @@ class Decoder(nn.Module):
         layers = past_key_values or [(new[:, :, :0],) * 2] * LAYERS
         present = [tuple(torch.cat([part, new], 2) for part in layer) for layer in layers]
         return new.sum((1, 3)), present
-
-
-@pytest.fixture
-def telemetry():
-    guard.forget()
-    with InMemoryTelemetry() as entered:
-        yield entered
-    assert {} == dict(guard.faults)
 
 
 @pytest.fixture
