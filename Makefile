@@ -54,6 +54,14 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	  elif [ "$$CI" = true ]; then exit 1; \
 	  else echo "Skipped the tests on Python $(1)." >&2; fi
 
+.PHONY: backends
+backends: ## Build the real backends of test-backends from pinned Go modules, into a cache
+	@$$(sh scripts/find_python.sh $(PYTHON)) tests/backends/binaries.py
+
+.PHONY: test-backends
+test-backends: $(VENV)/.ready backends ## The tests on the real Collector, Jaeger, Tempo, Prometheus
+	$(BIN)/python -m pytest tests/backends $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
 	$(BIN)/warpspan bench overhead
@@ -71,6 +79,10 @@ gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
 .PHONY: signals
 signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml
 	$(BIN)/python scripts/signals.py
+
+.PHONY: dashboards
+dashboards: $(VENV)/.ready ## Write Grafana's dashboards from scripts/dashboard_pages.py
+	$(BIN)/python scripts/dashboards.py
 
 .PHONY: lock
 lock: $(UV) ## Resolve requirements.lock again (all to the newest: LOCK_ARGS=--upgrade)

@@ -1,0 +1,96 @@
+"""Every panel of every dashboard, on stores with inferences whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from known import filled
+from processes import eventually
+from stores import CONFIG
+
+ROOT = Path(__file__).resolve().parents[2]
+DASHBOARDS = sorted((CONFIG / "grafana/dashboards").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def stores(programs, start_for_module, tmp_path_factory):
+    """Jaeger, Tempo and Prometheus with the known inferences."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    folder = tmp_path_factory.mktemp("known")
+    yield from filled(start_for_module, programs, folder, environment)
+
+
+def targets():
+    """Each query of each panel, with what its variables stand for by default: everything."""
+    for file in DASHBOARDS:
+        made = json.loads(file.read_text(encoding="utf-8"))
+        names = [one["name"] for one in made.get("templating", {}).get("list", ())]
+        for panel in made["panels"]:
+            for target in panel["targets"]:
+                query = target.get("expr") or target["query"]
+                for name in names:
+                    query = query.replace(f"${name}", ".+")
+                yield pytest.param(
+                    panel["datasource"]["type"],
+                    query,
+                    id=f"{file.stem}-{panel['title']}-{target['refId']}",
+                )
+
+
+@pytest.mark.parametrize(("store", "query"), list(targets()))
+def test_every_panel_shows_something(stores, store, query):
+    """No typing error in a name, no join that finds no partner."""
+    if store == "prometheus":
+        assert eventually(lambda: stores.prometheus.query(query), within_s=20), query
+    else:
+        assert eventually(lambda: stores.tempo.matches(query), within_s=20), query
+
+
+def test_every_recording_rule_gives_a_series(stores):
+    """On the same inferences; those of alerts.yaml have their own tests."""
+    groups = yaml.safe_load((CONFIG / "rules/recording.yaml").read_text("utf-8"))["groups"]
+    names = {rule["record"] for group in groups for rule in group["rules"]}
+    recorded = eventually(lambda: names & stores.prometheus.names(), lambda found: found == names)
+    assert names == recorded
+
+
+def test_every_alert_can_be_asked(stores):
+    """No rule of the real Prometheus has failed; the seeded inference raises its alert."""
+    rules = eventually(
+        lambda: stores.prometheus.rules(),
+        lambda rules: all(rule["health"] != "unknown" for rule in rules),
+    )
+    assert {"ok"} == {rule["health"] for rule in rules}
+    assert "InferenceOutOfMemory" in eventually(
+        stores.prometheus.firing, lambda names: "InferenceOutOfMemory" in names
+    )
+
+
+def test_dashboards_are_what_the_script_makes():
+    """The JSON is never edited by hand."""
+    pytest.importorskip("grafana_foundation_sdk")
+    command = [sys.executable, str(ROOT / "scripts/dashboards.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert 0 == done.returncode, done.stderr
+
+
+def test_sources_of_dashboards_are_provisioned():
+    """Each panel and each variable names a data source that Grafana is given."""
+    file = CONFIG / "grafana/provisioning/datasources/warpspan.yaml"
+    given = {one["uid"] for one in yaml.safe_load(file.read_text("utf-8"))["datasources"]}
+    asked = {
+        uid
+        for dashboard in DASHBOARDS
+        for uid in re.findall(
+            r'"uid": "(warpspan-(?:prometheus|tempo|jaeger))"', dashboard.read_text("utf-8")
+        )
+    }
+    assert {"warpspan-prometheus", "warpspan-tempo"} == asked
+    assert asked <= given

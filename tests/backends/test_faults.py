@@ -1,0 +1,239 @@
+"""Whatever fails: what the agent accepted is in the stores, once; what it did not is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+
+import pytest
+from processes import certificate, eventually
+from sender import Sender
+
+TRACES = 50  # of two spans, in one batch
+
+
+@pytest.fixture
+def sender():
+    """Makes senders, which end with the test."""
+    with contextlib.ExitStack() as open_:
+
+        def make(collector, service="sender"):
+            made = Sender(collector.grpc, service)
+            open_.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def to_stores(jaeger, tempo):
+    """What a gateway is told about them; every trace is kept, and nobody asks for metrics."""
+    return {
+        "WARPSPAN_JAEGER": jaeger.otlp,
+        "WARPSPAN_TEMPO": tempo.otlp,
+        "WARPSPAN_PROMETHEUS": "http://127.0.0.1:9",
+        "WARPSPAN_KEEP_PERCENT": "100",
+    }
+
+
+def agent_for(collector, *gateways, **options):
+    """An agent before these gateways."""
+    addresses = ", ".join(gateway.grpc for gateway in gateways)
+    more = options.pop("environment", {})
+    return collector(
+        "agent", environment={"WARPSPAN_GATEWAYS": f"[{addresses}]", **more}, **options
+    )
+
+
+def stored(store, trace):
+    """The ids of a trace's spans, one for each time it is there; () for an unknown trace."""
+    try:
+        return [span.span_id for span in store.trace(trace)]
+    except AssertionError:
+        return []
+
+
+def assert_arrived(sender, *stores):
+    """Everything accepted is in each store, once."""
+    expected = {trace: sorted(spans) for trace, spans in sender.accepted.items()}
+    for store in stores:
+
+        def all_of_it(store=store):
+            return {trace: sorted(stored(store, trace)) for trace in expected}
+
+        assert expected == eventually(all_of_it, lambda found: found == expected)
+
+
+def test_a_gateway_is_killed_and_comes_back(collector, sender, to_stores, jaeger, tempo):
+    """What is meant for it waits on the agent's disk."""
+    one, two = (collector("gateway", name=name, environment=to_stores) for name in ("one", "two"))
+    agent = agent_for(collector, one, two)
+    client = sender(agent)
+    assert client.send(TRACES)
+    assert_arrived(client, tempo)  # it decided about all that it had
+    one.process.kill()
+    assert all(client.send(TRACES) for _ in range(3))
+    one.process.start()
+    assert client.send(TRACES)
+    assert_arrived(client, tempo, jaeger)
+
+
+def test_a_gateway_is_stopped_in_the_midst_of_it(collector, sender, to_stores, tempo):
+    """It decides at once about the traces that it holds, and sends them."""
+    slowly = {**to_stores, "WARPSPAN_DECISION_WAIT": "60s"}
+    one, two = (collector("gateway", name=name, environment=slowly) for name in ("one", "two"))
+    agent = agent_for(collector, one, two)
+    client = sender(agent)
+    assert client.send(TRACES)
+    eventually(
+        lambda: sum(each.total("otelcol_receiver_accepted_spans") for each in (one, two)),
+        lambda spans: spans == 2 * TRACES,
+    )
+    assert {0} == {each.process.stop() for each in (one, two)}
+    for each in (one, two):  # what it could not send in time is in its queue
+        each.process.start()
+    assert_arrived(client, tempo)
+
+
+def test_tempo_is_away_for_a_while(collector, sender, to_stores, jaeger, tempo):
+    """Its queue waits on the gateway's disk, Jaeger has everything meanwhile."""
+    gateway = collector("gateway", environment=to_stores)
+    agent = agent_for(collector, gateway)
+    client = sender(agent)
+    assert client.send(TRACES)
+    assert_arrived(client, tempo)
+    tempo.process.stop_when_it_says('msg="module stopped" module=ingester')
+    assert all(client.send(TRACES) for _ in range(3))
+    assert_arrived(client, jaeger)
+    tempo.process.start()
+    assert_arrived(client, tempo)
+
+
+def test_the_agent_is_killed_with_a_full_queue(collector, sender, to_stores, jaeger, tempo):
+    """It refuses what has no room, and delivers what it took when it is back."""
+    gateway = collector("gateway", environment=to_stores)
+    gateway.process.stop()
+    agent = agent_for(collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "50000"})
+    client = sender(agent)
+    eventually(lambda: not client.send(TRACES))
+    assert {} != client.accepted
+    assert {} != client.refused
+    agent.process.kill()
+    gateway.process.start()
+    agent.process.start()
+    assert_arrived(client, jaeger, tempo)
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit makes the full disk")
+def test_the_disk_of_the_queue_is_full(collector, sender, to_stores, tempo):
+    """The client gets an error for what could not be written, and nothing else is lost."""
+    gateway = collector("gateway", environment=to_stores)
+    gateway.process.stop()
+    agent = agent_for(collector, gateway, launcher=["prlimit", "--fsize=400000"])
+    client = sender(agent)
+    eventually(lambda: not client.send(TRACES))
+    assert {} != client.accepted
+    assert {} != client.refused
+    assert 0 < agent.total("otelcol_exporter_enqueue_failed_spans")
+    gateway.process.start()
+    assert_arrived(client, tempo)
+
+
+def test_a_gateway_hangs(collector, sender, to_stores, jaeger, tempo):
+    """The agent repeats what got no answer in time, and the stores show it once."""
+    gateway = collector("gateway", environment=to_stores)
+    agent = agent_for(collector, gateway, environment={"WARPSPAN_GATEWAY_TIMEOUT": "1s"})
+    client = sender(agent)
+    assert client.send(TRACES)
+    gateway.process.freeze()
+    assert client.send(TRACES)
+    eventually(lambda: "Exporting failed. Will retry" in agent.process.words())
+    gateway.process.thaw()
+    assert_arrived(client, tempo, jaeger)
+
+
+@pytest.fixture
+def secured(collector, to_stores, tmp_path):
+    """A gateway with TLS and a token, and the settings with which an agent is let in."""
+    pem, key = certificate(tmp_path)
+    token = tmp_path / "token"
+    token.write_text("s3cret", encoding="utf-8")
+    common = {"WARPSPAN_GATEWAY_TOKEN_FILE": str(token)}
+    gateway = collector(
+        "gateway",
+        secure=True,
+        environment={
+            **to_stores,
+            **common,
+            "WARPSPAN_GATEWAY_CERT_FILE": str(pem),
+            "WARPSPAN_GATEWAY_KEY_FILE": str(key),
+        },
+    )
+    return gateway, {**common, "WARPSPAN_GATEWAY_CA_FILE": str(pem)}
+
+
+def test_tls_and_token(collector, sender, secured, tempo):
+    """With the right ones everything arrives."""
+    gateway, right = secured
+    agent = agent_for(collector, gateway, secure=True, environment=right)
+    client = sender(agent)
+    assert client.send(TRACES)
+    assert_arrived(client, tempo)
+
+
+def test_a_certificate_that_is_not_trusted(collector, sender, secured, tempo, tmp_path):
+    """Nothing is sent to a stranger; it waits until the right authority is known."""
+    gateway, right = secured
+    (tmp_path / "other").mkdir()
+    other, _ = certificate(tmp_path / "other")
+    trusted = tmp_path / "trusted.pem"
+    shutil.copy(other, trusted)
+    agent = agent_for(
+        collector,
+        gateway,
+        secure=True,
+        environment={**right, "WARPSPAN_GATEWAY_CA_FILE": str(trusted)},
+    )
+    client = sender(agent)
+    assert client.send(TRACES)
+    eventually(lambda: "certificate signed by unknown authority" in agent.process.words())
+    assert "certificate signed by unknown authority" in agent.process.words()
+    assert 0 == gateway.total("otelcol_receiver_accepted_spans")
+    agent.process.stop()
+    shutil.copy(right["WARPSPAN_GATEWAY_CA_FILE"], trusted)
+    agent.process.start()
+    assert_arrived(client, tempo)
+
+
+def test_a_wrong_token(collector, sender, secured, tmp_path):
+    """It is refused for good: what was sent with it is lost, and counted for the alert."""
+    gateway, right = secured
+    wrong = tmp_path / "wrong-token"
+    wrong.write_text("guess", encoding="utf-8")
+    agent = agent_for(
+        collector,
+        gateway,
+        secure=True,
+        environment={**right, "WARPSPAN_GATEWAY_TOKEN_FILE": str(wrong)},
+    )
+    client = sender(agent)
+    assert client.send(TRACES)
+    lost = eventually(
+        lambda: agent.total("otelcol_exporter_send_failed_spans", exporter="load_balancing")
+    )
+    assert 2 * TRACES == lost
+    assert 0 == gateway.total("otelcol_receiver_accepted_spans")
+
+
+def test_a_flood(collector, sender, to_stores, jaeger):
+    """Thousands of spans a second on a small queue: who is refused knows it, the rest arrives."""
+    gateway = collector("gateway", environment=to_stores)
+    agent = agent_for(collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "1000000"})
+    client = sender(agent)
+    for _ in range(40):
+        client.send(250)
+    assert 40 * 250 == len(client.accepted) + len(client.refused)
+    assert {} != client.accepted
+    if client.refused:
+        assert 0 < agent.total("otelcol_exporter_enqueue_failed_spans")
+    assert_arrived(client, jaeger)
