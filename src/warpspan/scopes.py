@@ -4,6 +4,7 @@ Five kinds exist: `OUTSIDE` of all, a `Window` (one inference), a `Section` (a l
 module calls have parts in it), a `Step` (a module call inside a window that is not a module call
 itself) and a `Shade` (a call that is not recorded, so that nothing inside it is either). `covers`
 answers the one question that every module call asks: is it part of a call that is already open?
+`repeated` is the module, if any, whose call is a step like the last one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class Outside:
 
     __slots__ = ()
     covers = takes_steps = False
-    _token = None
+    _token = repeated = None
 
 
 class Shade:
@@ -25,6 +26,7 @@ class Shade:
 
     __slots__ = ("_token", "covers", "use")
     takes_steps = False
+    repeated = None
 
     def __init__(self) -> None:
         self.covers = True

@@ -63,21 +63,24 @@ class StepTally:
         self._part: str | None = None
 
     def add(self, phase: int, began_ns: int, ended_ns: int, mark: Any) -> None:
-        """Take a step that ended."""
+        """Take a step that ended. Never raises: the user's own error must not be replaced."""
         times_ns = self._times_ns
-        if len(times_ns) >= _LENGTH_LIMIT:
-            with self._lock:
-                self._over += 1
-                self._over_ns += ended_ns - began_ns
-                self.sections.overflow(phase, ended_ns, times_ns[-1])
-        elif mark is None or self.timeline is None:  # none in a child that was forked meanwhile
-            times_ns.extend((phase, began_ns, ended_ns))
-        else:
-            stream, begin = mark
-            end = self.timeline.mark_on(stream)
-            with self._lock:
+        try:
+            if len(times_ns) >= _LENGTH_LIMIT:
+                with self._lock:
+                    self._over += 1
+                    self._over_ns += ended_ns - began_ns
+                    self.sections.overflow(phase, ended_ns, times_ns[-1])
+            elif mark is None or self.timeline is None:  # none in a child that was forked meanwhile
                 times_ns.extend((phase, began_ns, ended_ns))
-                self._marks += (begin, end)
+            else:
+                stream, begin = mark
+                end = self.timeline.mark_on(stream)
+                with self._lock:
+                    times_ns.extend((phase, began_ns, ended_ns))
+                    self._marks += (begin, end)
+        except Exception as error:  # of the driver
+            guard.caught("step", error)
 
     def mark(self) -> Any:
         """The event before a step and its stream, or None where none is to be recorded."""
@@ -176,6 +179,7 @@ class Step:
 
     __slots__ = ("_began_ns", "_mark", "_phase", "_tally", "_token", "covers", "use")
     takes_steps = False
+    repeated = None
 
     def __init__(self, tally: StepTally, phase: int = 0) -> None:
         self.covers = True
@@ -198,10 +202,7 @@ class Step:
                 current.reset(self._token)
         except (RuntimeError, ValueError):  # see `leave`
             pass
-        try:
-            self._tally.add(self._phase, self._began_ns, ended_ns, self._mark)
-        except Exception as error:  # of the driver: the user's own error must not be replaced
-            guard.caught("step", error)
+        self._tally.add(self._phase, self._began_ns, ended_ns, self._mark)
 
 
 class Section:
@@ -212,16 +213,37 @@ class Section:
         phase_of: says which phase a module call is, by the module and its arguments.
     """
 
-    __slots__ = ("_token", "entry", "phase_of", "takes_steps", "window")
-    covers = False
+    __slots__ = (
+        "_token",
+        "covers",
+        "entry",
+        "open",
+        "phase_of",
+        "repeat",
+        "repeated",
+        "repeats",
+        "takes_steps",
+        "window",
+    )
 
     def __init__(self, window: Window, phase_of: PhaseOf) -> None:
         #: Of the module called last.
         self.entry: Entry | None = None
-        self.takes_steps = True
+        self.open = self.takes_steps = True
+        #: Whether a `Repeat` is open.
+        self.covers = False
+        #: The module whose calls are from now on steps of one phase, and how many there were.
+        self.repeated: Any = None
+        self.repeat: Repeat
+        self.repeats = 0
         self.window = window
         self.phase_of = phase_of
         self._token = current.set(self)
+
+    def settle(self, module: Any, phase: int) -> None:
+        """From now on each call of a module is a step of this phase: `phase_of` is not asked."""
+        self.repeat = Repeat(self, phase)
+        self.repeated = module
 
     def step(self, model: Entry | None, seen: Seen | None, call: Call | None = None) -> Step:
         """Open a step.
@@ -243,8 +265,57 @@ class Section:
 
     def close(self) -> None:
         """Leave it."""
-        self.takes_steps = False
+        self.open = self.covers = self.takes_steps = False
+        self.repeated = None
         leave(self)
+
+
+class Repeat:
+    """A step that a loop takes over and over: nothing is looked at anew, nothing is allocated.
+
+    Between two forward passes of a model nothing of ours is in the processor's caches, so that each
+    object and function that a step touches costs it: this is half of what a `Step` costs there
+    (docs/measurements.md). The section covers while it is open, in place of a scope of its own;
+    what another thread calls meanwhile in a copy of the context is part of it.
+
+    Args:
+        section: the loop.
+        phase: of the steps.
+    """
+
+    __slots__ = ("_began_ns", "_mark", "_phase", "_section", "_tally", "_thread")
+    use = None
+
+    def __init__(self, section: Section, phase: int) -> None:
+        self._section = section
+        self._tally = section.window.steps
+        self._phase = phase
+        self._thread = threading.get_ident()
+
+    def open(self, kwargs: dict[str, Any]) -> bool:
+        """Open the step; False where the call must be looked at: another KV cache or thread."""
+        section = self._section
+        caches = section.window.caches
+        if caches is None or not caches.knows(kwargs) or threading.get_ident() != self._thread:
+            return False
+        section.covers = True
+        section.takes_steps = False
+        section.repeats += 1
+        tally = self._tally
+        self._mark = None if tally.timeline is None else tally.mark()
+        self._began_ns = clock.host_ns()
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """The window hears of it when it leaves the window too."""
+
+    def close(self) -> None:
+        """End the step."""
+        ended_ns = clock.host_ns()
+        section = self._section
+        section.covers = False
+        section.takes_steps = section.open
+        self._tally.add(self._phase, self._began_ns, ended_ns, self._mark)
 
 
 class Mark:
@@ -252,6 +323,7 @@ class Mark:
 
     __slots__ = ("_step", "_token", "entry", "takes_steps", "window")
     covers = False
+    repeated = None
 
     def __init__(self, window: Window, name: str | None) -> None:
         self.entry: Entry | None = None

@@ -18,7 +18,6 @@ from warpspan.completion import Completion
 from warpspan.config import Settings
 from warpspan.probes import capture, clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
-from warpspan.probes.kv_cache import NAMES
 from warpspan.probes.kv_ledger import Ledger
 from warpspan.probes.kv_watch import use_of
 from warpspan.probes.memory import process_rss_bytes
@@ -42,7 +41,6 @@ _dispatch_mode = torch._C._get_dispatch_mode
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
-_CACHE = NAMES[0]
 
 
 class Tracker:
@@ -89,6 +87,9 @@ class Tracker:
         An error of ours leaves the call unrecorded.
         """
         try:
+            outer = current.get()
+            if outer.repeated is module and not self.graphs.open and outer.repeat.open(kwargs):
+                return outer.repeat  # type: ignore[no-any-return]
             if (
                 _tracing_state() is not None  # torch.jit.trace
                 or _is_compiling()  # torch.export
@@ -99,7 +100,6 @@ class Tracker:
                 return None
             if self.graphs.open and self._capture(module, args, kwargs):
                 return Shade()  # the graph's replay is the inference, its capture computes nothing
-            outer = current.get()
             if outer is not OUTSIDE:
                 if not outer.takes_steps:
                     outer = self._settle()
@@ -148,7 +148,7 @@ class Tracker:
         window, use = outer.window, None
         if entry.cache_looks or kwargs:
             caches = window.caches
-            if caches is None or caches.steady != id(kwargs.get(_CACHE)):
+            if caches is None or not caches.knows(kwargs):
                 use = use_of(entry, args, kwargs, window)
         seen = inputs.look(args, kwargs) if window.seen is None else None
         step = outer.step(entry, seen, (module, args, kwargs))

@@ -99,6 +99,7 @@ class Window:
     #: The KV caches that were seen in it.
     caches: Watch | None = None
     open = True
+    repeated = None
     #: Of the module called last inside.
     entry: Entry | None = None
     #: Its steps, where it takes any.
@@ -361,8 +362,10 @@ def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
         closed_to: called with each window instead when the child closes it, too.
     """
     while isinstance(scope, (Mark, Section, Shade, Step, Window)):
-        if isinstance(scope, (Shade, Step, Window)):
+        if isinstance(scope, (Section, Shade, Step, Window)):
             scope.covers = False
+        if isinstance(scope, Section):
+            scope.open = False
         if isinstance(scope, (Mark, Section, Window)):
             scope.takes_steps = False
         if isinstance(scope, Window):

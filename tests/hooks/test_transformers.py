@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -299,6 +300,76 @@ def test_an_error_in_a_step(telemetry, tiny):
         failed["status"][0],
     )
     assert (2, 1, None, 5, 2) == counts(good)
+
+
+def on_decode(step, action):
+    """A stopping criterion that acts after a step of the model, between this one and the next."""
+    steps = []
+
+    class Acts(transformers.StoppingCriteria):
+        def __call__(self, ids, scores, **kwargs):
+            steps.append(1)
+            if len(steps) == step:
+                action()
+            return torch.zeros(len(ids), dtype=torch.bool)
+
+    return transformers.StoppingCriteriaList([Acts()])
+
+
+def test_a_step_on_another_thread(telemetry, tiny):
+    """Of a copied context: it counts, and those of the loop go on."""
+    model = tiny.model("llama")
+
+    def on_a_thread():
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(ask,))
+        thread.start()
+        thread.join(60)
+
+    def ask():
+        model(tiny.prompt(1, 3))
+
+    model.generate(
+        tiny.prompt(1, 5),
+        max_new_tokens=6,
+        do_sample=False,
+        stopping_criteria=on_decode(4, on_a_thread),
+    )
+    assert [(7, 6, None, 5, 6)] == list(map(counts, telemetry.inferences()))
+
+
+def test_inside_a_decode_step(telemetry, tiny):
+    """What is called in it is part of it: no step, no inference; one that is named is its own."""
+    model, other = tiny.model("llama"), torch.nn.Linear(4, 4).eval()
+    calls = []
+
+    def inside(module, args, kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            with warpspan.step("mine"):
+                other(torch.ones(2, 4))
+            tiny.model("gpt2").generate(tiny.prompt(1, 2), max_new_tokens=2, do_sample=False)
+            with warpspan.inference("guard"):
+                other(torch.ones(2, 4))
+
+    model.register_forward_pre_hook(inside, with_kwargs=True)
+    model.generate(tiny.prompt(1, 5), max_new_tokens=6, do_sample=False)
+    whole, named = telemetry.inferences()
+    assert "guard" == named["name"]
+    assert "generate LlamaForCausalLM" == named["parent"]
+    assert 1 == named["attributes"]["pytorch.step.count"]
+    assert (6, 5, None, 5, 6) == counts(whole)
+
+
+def test_a_model_that_is_called_anew_after_a_loop(telemetry, tiny):
+    """A loop that has ended covers and repeats nothing."""
+    model = tiny.model("llama")
+    with warpspan.inference("chat"):
+        model.generate(tiny.prompt(1, 5), max_new_tokens=4, do_sample=False)
+        model(tiny.prompt(1, 5))
+    model(tiny.prompt(1, 5))
+    chat, forward = telemetry.inferences()
+    assert (5, 3, None, 5, 4) == counts(chat)
+    assert "forward LlamaForCausalLM" == forward["name"]
 
 
 def test_a_stop_before_the_limit(telemetry, tiny):

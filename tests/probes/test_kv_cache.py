@@ -1,5 +1,6 @@
 """Sizes of real caches, computed by hand: every kind that transformers 4.44 and 5 make."""
 
+import copy
 import gc
 import logging
 import weakref
@@ -248,6 +249,30 @@ def test_a_generation_is_measured_when_its_cache_dies(telemetry):
     (record,) = telemetry.records()
     assert ("dynamic", size(10), size(10), 10, 10, None, 2, 0) == record.cache[:8]
     assert 6 == record.steps.total
+
+
+@pytest.mark.skipif(not NEW, reason="the old one takes tuples")
+def test_a_generation_that_goes_on_with_another_cache(telemetry):
+    """Both are seen: the first as it was left, the second as it grew."""
+    model = decoder()
+    prepare, steps, left = model.prepare_inputs_for_generation, [], []
+
+    def replaced(*args, **kwargs):
+        inputs = prepare(*args, **kwargs)
+        steps.append(1)
+        if len(steps) >= 4:
+            if not left:
+                left.append(inputs["past_key_values"])
+                left.append(copy.deepcopy(left[0]))
+            inputs["past_key_values"] = left[1]
+        return inputs
+
+    model.prepare_inputs_for_generation = replaced
+    model.generate(ids(5), max_new_tokens=6, do_sample=False, eos_token_id=None)
+    (record,) = telemetry.records()
+    assert (size(10), 10, 6) == (record.cache.size, record.cache.tokens, record.steps.total)
+    assert (size(10) + size(7), 2) == (record.cache.alive, record.cache.alive_count)
+    assert [7, 10] == [cache.get_seq_length() for cache in left]
 
 
 @pytest.mark.parametrize("make", [gpt2, t5, mamba])

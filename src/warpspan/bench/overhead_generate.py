@@ -7,6 +7,7 @@ module call.
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any, NamedTuple
 
@@ -29,7 +30,10 @@ _VARIANTS = (_PLAIN, _PATCHED, _RECORDED)
 
 
 class Result(NamedTuple):
-    """The least of the rounds, by the caller's processor time: what others do only adds to it.
+    """The caller's processor time: medians over the rounds, of differences within a round.
+
+    A difference of the least of all rounds depends on two single ones: it was 3 to 10 µs in runs
+    whose medians were within 1 µs of each other.
 
     Args:
         rounds: how many there were.
@@ -75,7 +79,7 @@ def run(seconds: float) -> Result:
     plain, patched, recorded = (spent_s[name] for name in _VARIANTS)
     return Result(
         len(plain),
-        min(plain) / TOKENS * 1e6,
+        statistics.median(plain) / TOKENS * 1e6,
         _added_us(patched, plain),
         _added_us(recorded, patched),
     )
@@ -94,7 +98,8 @@ def render(result: Result, console: Console) -> None:
 
 
 def _added_us(some: list[float], others: list[float]) -> float:
-    return (min(some) - min(others)) / TOKENS * 1e6
+    added_s = (one - other for one, other in zip(some, others, strict=True))
+    return statistics.median(added_s) / TOKENS * 1e6
 
 
 def _generate(name: str, model: Any, prompt: torch.Tensor) -> float:

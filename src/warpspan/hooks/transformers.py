@@ -141,6 +141,7 @@ class Generation:
         self._embeds: Any = kwargs.get("inputs_embeds")
         self._chunks = self._prefill_chunks(config, kwargs)
         self._encodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        #: Calls of the model that `phase` was asked about; the section counts the others.
         self._steps = 0
         #: Shape of the sequences that the first step of the model saw.
         self._seen: torch.Size | None = None
@@ -164,11 +165,16 @@ class Generation:
             return ENCODER
         self._steps += 1
         if self._steps > self._chunks:
+            self._section.settle(module, DECODE)
             return DECODE
         if self._steps == 1:
             ids: Any = kwargs.get("decoder_input_ids" if self._encodes else "input_ids")
             self._seen = ids.shape if _are_tokens(ids) else None
         return PREFILL
+
+    @property
+    def _section(self) -> Section:
+        return self.loop.section  # type: ignore[return-value, union-attr]
 
     def result(self, value: Any) -> None:
         """Count the tokens."""
@@ -183,7 +189,7 @@ class Generation:
         if _are_tokens(sequences) and offset is not None and sequences.shape[1] >= offset:
             length = sequences.shape[1] - offset
             generated = length * sequences.shape[0]
-            if length > self._steps - self._chunks + 1:
+            if length > self._steps + self._section.repeats - self._chunks + 1:
                 sections.speculative = True
         sections.add_tokens(given, generated, length)
 

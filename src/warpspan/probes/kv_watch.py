@@ -195,6 +195,10 @@ class Watch:
         tracks = [*self._dead, *self._live.values()]
         return [track for track in tracks if track.end is not None]
 
+    def knows(self, kwargs: dict[str, Any]) -> bool:
+        """Whether a call takes the cache whose layers are known."""
+        return self.steady == id(kwargs.get(_FIRST))
+
     def enter(self, entry: Entry, cache: Any) -> Track | None:
         """A cache goes into a call; None where it is empty and has no identity."""
         key = _identity(cache)
