@@ -242,8 +242,9 @@ class Section:
 
     def settle(self, module: Any, phase: int) -> None:
         """From now on each call of a module is a step of this phase: `phase_of` is not asked."""
-        self.repeat = Repeat(self, phase)
-        self.repeated = module
+        if self.repeated is not module:
+            self.repeat = Repeat(self, phase)
+            self.repeated = module
 
     def step(self, model: Entry | None, seen: Seen | None, call: Call | None = None) -> Step:
         """Open a step.
