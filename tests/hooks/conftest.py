@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+
+# Under pytest's importlib mode no folder is on the path, and tests here share functions.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 VOCABULARY = 64
 
