@@ -18,6 +18,7 @@ from warpspan.records import (
     Loop,
     Memory,
     Model,
+    PhaseCycles,
     Phases,
     Site,
     Steps,
@@ -210,6 +211,7 @@ def test_running_out_of_memory_is_known_by_class_or_by_size():
 optional = st.none() | st.integers(0, 2**62)
 seconds = st.none() | st.floats(0, 1e6)
 text = st.none() | st.text(min_size=1, max_size=20)
+cycles = st.none() | st.builds(PhaseCycles, seconds, st.floats(0, 1e12), st.booleans())
 loops = st.builds(
     Loop,
     st.builds(Phases, st.text(min_size=1, max_size=9), text, *[seconds] * 7),
@@ -221,6 +223,8 @@ loops = st.builds(
     ),
     st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
     st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
+    cycles,
+    cycles,
     st.just(()),
 )
 sites = st.none() | st.builds(Site, st.text(min_size=1, max_size=9), optional, text)

@@ -52,6 +52,8 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
             loops._GENERATION,
             loops._DENOISING,
             loops._GEN_AI,
+            loops._PREFILL_CYCLES,
+            loops._DECODE_CYCLES,
             (  # told on the span only
                 signals.PYTORCH_STEP_PHASE,
                 signals.PYTORCH_STEP_PHASES,

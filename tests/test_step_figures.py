@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from warpspan.records import Denoising, GenAi, Generation, Loop, Phases, StepTime
+from warpspan.records import Denoising, GenAi, Generation, Loop, PhaseCycles, Phases, StepTime
 from warpspan.step_figures import (
     ASSISTANT,
     DECODE,
@@ -109,6 +109,37 @@ def test_several_generations():
         generation.decode_s,
         generation.decode_steps,
     )
+
+
+def test_cycles_of_the_phases():
+    """Prefill is its calls; decode is all from the end of prefill on, in one piece a loop."""
+    asked = []
+
+    def cycles(spans):
+        asked.append(spans)
+        return PhaseCycles(float(len(asked)), 1.0, False)
+
+    one = [(PREFILL, 0.0, 1.0), (DECODE, 1.5, 2.0), (ASSISTANT, 2.0, 2.5), (DECODE, 2.5, 3.0)]
+    other = [(PREFILL, 10.0, 11.0), (DECODE, 11.0, 12.0)]
+    found = steps(*one, *other)._replace(source="device")
+    loop = figures(found, Sections(), total_s=12.0, cycles=cycles)
+    assert [[(0.0, 1.0), (10.0, 11.0)], [(1.0, 3.0), (11.0, 12.0)]] == asked
+    assert (PhaseCycles(1.0, 1.0, False), PhaseCycles(2.0, 1.0, False)) == (
+        loop.prefill_cycles,
+        loop.decode_cycles,
+    )
+    on_the_host = figures(steps(*one), Sections(), total_s=12.0, cycles=cycles)
+    assert (None, None) == (on_the_host.prefill_cycles, on_the_host.decode_cycles)
+
+
+def test_cycles_of_a_decode_with_steps_whose_times_are_not_kept():
+    """Where it ended on the device is not known."""
+    sections = Sections()
+    sections.over_decode_steps = 1
+    asked = []
+    found = steps((PREFILL, 0.0, 1.0), (DECODE, 1.0, 2.0))._replace(source="device")
+    figures(found, sections, total_s=2.0, cycles=asked.append)
+    assert [[(0.0, 1.0)], []] == asked
 
 
 def test_a_prefill_in_chunks():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from warpspan.records import Denoising, GenAi, Generation, Loop, Phases, StepTime
+from warpspan.records import Denoising, GenAi, Generation, Loop, PhaseCycles, Phases, StepTime
 
 #: The phases that are known by their name, each at its number in `StepTimes.phases`.
 PHASES: tuple[str, ...] = (
@@ -21,6 +21,11 @@ PHASES: tuple[str, ...] = (
     "vae",
 )
 STEP, PREFILL, DECODE, ASSISTANT, ENCODER, DENOISE, TEXT_ENCODER, VAE = range(len(PHASES))
+
+
+#: Begin and end in seconds since the begin of the inference on its device.
+Span: TypeAlias = tuple[float, float]
+CyclesOf: TypeAlias = Callable[[Sequence[Span]], PhaseCycles | None]
 
 
 class StepTimes(NamedTuple):
@@ -102,6 +107,7 @@ def figures(
     *,
     total_s: float | None,
     details: bool = False,
+    cycles: CyclesOf | None = None,
 ) -> Loop | None:
     """The figures of an inference, or None where there are none.
 
@@ -110,6 +116,7 @@ def figures(
         sections: what is known beside.
         total_s: its own time by the same clock, of which shares are taken, or None.
         details: also give each step.
+        cycles: says what the inference had of its device in spans of its time, where that is known.
     """
     spent = _spent(times)
     phases = Phases(
@@ -129,6 +136,7 @@ def figures(
         generation=_generation(times, sections, spent),
         denoising=_denoising(times, sections, spent, total_s),
         gen_ai=_gen_ai(sections),
+        **_cycles(times, sections, cycles),
         steps=_details(times) if details else (),
     )
     return None if loop == Loop() else loop
@@ -196,6 +204,28 @@ def _generation(times: StepTimes, sections: Sections, spent: dict[int, float]) -
         assistant_steps=_count(times, ASSISTANT) + sections.over_assistant_steps or None,
         assistant_s=spent.get(ASSISTANT),
     )
+
+
+def _cycles(
+    times: StepTimes, sections: Sections, cycles: CyclesOf | None
+) -> dict[str, PhaseCycles | None]:
+    if cycles is None or times.source != "device":
+        return {}
+    prefill: list[Span] = []
+    decode: list[Span] = []
+    since_s = None  # a decode step's time begins where the step before it ended
+    for phase, begin_s, end_s in zip(times.phases, times.begins_s, times.ends_s, strict=True):
+        if phase == PREFILL:
+            prefill.append((begin_s, end_s))
+            since_s = end_s
+        elif phase == DECODE and since_s is not None:
+            if decode and decode[-1][1] == since_s:
+                since_s, _ = decode.pop()
+            decode.append((since_s, end_s))
+            since_s = end_s
+    if sections.over_decode_steps:
+        decode = []  # their times are not known
+    return {"prefill_cycles": cycles(prefill), "decode_cycles": cycles(decode)}
 
 
 def _denoising(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import Token
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from warpspan import guard
@@ -322,12 +323,14 @@ class Window:
     def _loop(
         self, duration_s: float, device_s: float | None, queue_s: float | None, *, details: bool
     ) -> Loop | None:
-        start = None
+        start = cycles = None
         if device_s is not None and self._events is not None:
             start = self._events.start.event
+            if self.place.meter is not None:
+                cycles = partial(self.place.meter.during, self._events)
         times = self.steps.times(start, queue_s)
         total_s = device_s if times.source == "device" else duration_s
-        return figures(times, self.steps.sections, total_s=total_s, details=details)
+        return figures(times, self.steps.sections, total_s=total_s, details=details, cycles=cycles)
 
     def _memory(self, rss_bytes: int | None) -> Memory | None:
         place, start, end = self.place, self._memory_start, self._memory_end

@@ -1,12 +1,21 @@
 """What a device did is shared out, and nothing of it gets lost or is counted twice."""
 
+import itertools
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warpspan.device.attribution import Interval, Share, interval, share, while_busy
+from warpspan.device.attribution import (
+    Interval,
+    Piece,
+    Share,
+    during,
+    interval,
+    share,
+    while_busy,
+)
 from warpspan.records import DeviceSample, Quantities
 
 S = 1_000_000_000
@@ -161,3 +170,42 @@ def test_conservation_in_an_interval(runs, start, length, energy_j, clock_hz, sm
         assert own.amount.time_s <= own.device_time_s + 1e-9
         if own.alone:
             assert math.isclose(own.amount.time_s, own.device_time_s, abs_tol=1e-9)
+
+
+def test_parts_of_an_inference_by_hand():
+    """Of each piece as much as a part overlaps it; what one piece does not know nobody knows."""
+    pieces = [
+        Piece(0, 2 * S, Quantities(2.0, 100.0, 2e10, 2e9)),
+        Piece(2 * S, 4 * S, Quantities(2.0, None, 4e10, 1e9)),
+    ]
+    assert Quantities(0.5, 25.0, 0.5e10, 0.5e9) == during(pieces, [(S, 3 * S // 2)])
+    assert Quantities(2.0, None, 3e10, 1.5e9) == during(pieces, [(S, 3 * S)])
+    assert Quantities(1.5, None, 2e10, 1.25e9) == during(
+        pieces, [(0, S // 2), (S, 3 * S // 2), (3 * S, 7 * S // 2)]
+    )
+    assert Quantities(0.0, 0.0, 0.0, 0.0) == during(pieces, [(5 * S, 6 * S)])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 900), st.floats(0, 1e12)), min_size=1, max_size=20),
+    st.lists(st.integers(0, 18_000), max_size=30),
+)
+def test_parts_add_up_to_the_whole(lengths, cuts):
+    """However an inference is cut, its parts have what it had."""
+    pieces, now = [], 0
+    for length, cycles in lengths:
+        pieces.append(Piece(now, now + length, Quantities(length / 1e9, None, None, cycles)))
+        now += length
+    edges = sorted({0, now, *(cut for cut in cuts if cut < now)})
+    parts = [during(pieces, [run]) for run in itertools.pairwise(edges)]
+    whole = math.fsum(cycles for _, cycles in lengths)
+    assert math.isclose(
+        whole, math.fsum(part.sm_cycles_elapsed for part in parts), rel_tol=1e-9, abs_tol=1e-3
+    )
+    every_other = list(itertools.pairwise(edges))[::2]
+    assert math.isclose(
+        math.fsum(part.sm_cycles_elapsed for part in parts[::2]),
+        during(pieces, every_other).sm_cycles_elapsed,
+        rel_tol=1e-9,
+        abs_tol=1e-3,
+    )

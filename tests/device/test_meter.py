@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from warpspan.device import meter
 from warpspan.device.meter import Meter
 from warpspan.probes import capture, clock
-from warpspan.records import DeviceSample, Quantities, Usage
+from warpspan.records import DeviceSample, PhaseCycles, Quantities, Usage
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -131,6 +132,37 @@ def test_a_long_inference_alone_is_no_estimate(machine):
     assert usage.estimated is False
     assert 4.0 == usage.gpu_time_s
     assert 2000.0 == pytest.approx(usage.energy_j)
+
+
+def test_cycles_of_a_part(machine):
+    """By the samples in that part; one that is shorter than an interval is an estimate."""
+    machine.sample(0, **steady(0))
+    events = machine.run(0, 4 * S)
+    for second, clock_hz in ((1, 1e9), (2, 1e9), (3, 2e9), (4, 2e9)):
+        machine.sample(second * S, **steady(second * S) | {"sm_clock_hz": clock_hz})
+    # Clocks are means of two samples: 1, 1, 1.5, 2 GHz.
+    assert PhaseCycles(0.25e11, 0.5e9, True) == machine.meter.during(events, [(0.5, 1.0)])
+    assert PhaseCycles(1.75e11, 3.5e9, False) == machine.meter.during(events, [(2.0, 4.0)])
+    assert machine.meter.during(events, []) is None
+
+
+def test_cycles_of_a_part_are_absent_where_those_of_the_whole_are(machine, monkeypatch):
+    """Not all of it was sampled, or there was no clock, or it had too many intervals."""
+    early = machine.run(0, 2 * S)
+    machine.sample(1 * S, **steady(1 * S))
+    machine.sample(2 * S, **steady(2 * S))
+    assert machine.meter.during(early, [(1.0, 2.0)]) is None
+    clockless = machine.run(2 * S, 3 * S)
+    machine.sample(3 * S)
+    assert machine.meter.usage(clockless) is not None
+    assert machine.meter.during(clockless, [(0.0, 1.0)]) is None
+    machine.sample(4 * S, **steady(4 * S))
+    monkeypatch.setattr(meter, "_MOST_PIECES", 1)
+    long = machine.run(4 * S, 6 * S)
+    machine.sample(5 * S, **steady(5 * S))
+    machine.sample(6 * S, **steady(6 * S))
+    assert 2e9 == machine.meter.usage(long).sm_cycles_elapsed
+    assert machine.meter.during(long, [(0.0, 1.0)]) is None
 
 
 def test_another_process_on_the_device_makes_it_an_estimate(machine):

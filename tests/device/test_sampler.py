@@ -109,6 +109,25 @@ def test_each_value_can_be_recomputed(fake, work, telemetry):
     assert reported <= state.used.energy_j * (1 + 1e-9)
 
 
+def test_cycles_of_prefill_and_decode(fake, live_device, work, telemetry):
+    """At a steady 1 GHz they are the phases' device times; together with the rest, the whole's."""
+    fake.script(GPU, STEADY, clock="live")
+    run_until(work, lambda: sampler() is not None and meter().samples >= 2)
+    with warpspan.inference("chat"):
+        for phase in ("prefill", "decode", "decode"):
+            with warpspan.step(phase):
+                work()
+    record = telemetry.records()[-1]
+    generation, prefill = record.loop.generation, record.loop.prefill_cycles
+    assert prefill.sm_cycles_elapsed == pytest.approx(1e9 * generation.prefill_s, rel=1e-4)
+    decode = record.loop.decode_cycles
+    assert decode.sm_cycles_elapsed == pytest.approx(1e9 * generation.decode_s, rel=1e-4)
+    assert (True, True) == (prefill.estimated, decode.estimated)  # shorter than the 0.1 s between
+    both = prefill.sm_cycles_elapsed + decode.sm_cycles_elapsed
+    assert 0 < both <= record.usage.sm_cycles_elapsed * (1 + 1e-6)
+    assert 0 < prefill.sm_cycles_active <= record.usage.sm_cycles_active
+
+
 def test_the_metrics_of_a_device(fake, work, telemetry):
     """Shares of inferences, what was idle, the device as nvidia-smi shows it, our own cost."""
     fake.script(GPU, STEADY, clock="live")

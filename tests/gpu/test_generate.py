@@ -34,6 +34,12 @@ def test_steps_add_up_to_the_inference(telemetry):
         generation.prefill_s + generation.decode_s, rel=0.05
     )
     assert generation.token_p50_s == pytest.approx(generation.decode_s / 7, rel=0.2)
+    if record.loop.decode_cycles is not None:  # the driver gives clocks
+        cycles = [record.loop.prefill_cycles.sm_cycles_elapsed]
+        cycles.append(record.loop.decode_cycles.sm_cycles_elapsed)
+        assert 0 < min(cycles)
+        assert sum(cycles) <= record.usage.sm_cycles_elapsed * (1 + 1e-6)
+        assert cycles[0] / generation.prefill_s == pytest.approx(record.usage.sm_clock_hz, rel=0.2)
     assert generation.between_share < 0.1
 
 

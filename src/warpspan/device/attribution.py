@@ -88,6 +88,14 @@ class Shared(NamedTuple):
     busy_s: float
 
 
+class Piece(NamedTuple):
+    """What one inference had in one interval: the part of it that it ran in, and the amount."""
+
+    start_ns: int
+    end_ns: int
+    amount: Quantities
+
+
 def interval(before: DeviceSample, after: DeviceSample) -> Interval:
     """What happened between two samples of one device. Values that can't be true are left out."""
     length_s = (after.taken_ns - before.taken_ns) / 1e9
@@ -189,6 +197,44 @@ def share(
         None if elapsed is None else interval.clock_hz * length_s - elapsed,  # type: ignore[operator]
     )
     return Shared(shares, used, idle, busy_s)
+
+
+def during(pieces: Sequence[Piece], runs: Sequence[Run]) -> Quantities:
+    """What an inference had in parts of its time: of each piece as much as they overlap it.
+
+    Args:
+        pieces: in the order of their times, as the runs are; no two of either overlap.
+        runs: the parts.
+    """
+    amount = Quantities(0.0, 0.0, 0.0, 0.0)
+    first = 0
+    for piece in pieces:
+        while first < len(runs) and runs[first][1] <= piece.start_ns:
+            first += 1
+        overlap_ns = 0
+        for start_ns, end_ns in runs[first:]:
+            if start_ns >= piece.end_ns:
+                break
+            overlap_ns += min(end_ns, piece.end_ns) - max(start_ns, piece.start_ns)
+        if overlap_ns > 0:
+            part = overlap_ns / (piece.end_ns - piece.start_ns)
+            amount = add(amount, Quantities(*(_of(whole, part) for whole in piece.amount)))  # type: ignore[arg-type]
+    return amount
+
+
+def add(first: Quantities, second: Quantities) -> Quantities:
+    """The sum; None where either is not known."""
+    more = (
+        None if a is None or b is None else a + b
+        for a, b in zip(first[1:], second[1:], strict=True)
+    )
+    return Quantities(first.time_s + second.time_s, *more)
+
+
+def total(first: Quantities, second: Quantities) -> Quantities:
+    """The sum of what is known."""
+    more = (a if b is None else (a or 0.0) + b for a, b in zip(first[1:], second[1:], strict=True))
+    return Quantities(first.time_s + second.time_s, *more)
 
 
 def _busy_energy(interval: Interval, busy_s: float, idle_power_w: float | None) -> float | None:

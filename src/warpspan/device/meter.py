@@ -5,15 +5,29 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from warpspan.device.attribution import Interval, Run, Share, Shared, interval, share, while_busy
+from warpspan.device.attribution import (
+    Interval,
+    Piece,
+    Run,
+    Share,
+    Shared,
+    add,
+    during,
+    interval,
+    share,
+    total,
+    while_busy,
+)
 from warpspan.probes import capture
 from warpspan.probes.clock import DeviceTimeline, Events
 from warpspan.probes.place import Place
-from warpspan.records import DeviceSample, DeviceUsage, Quantities, Usage
+from warpspan.records import DeviceSample, DeviceUsage, PhaseCycles, Quantities, Usage
 
 _SHARES = ("sm", "occupancy", "tensor", "dram")
+# Intervals of one inference that are kept apart, for the cycles of its phases.
+_MOST_PIECES = 4096
 
 
 class Account:
@@ -34,9 +48,13 @@ class Account:
         self._temperature_c: float | None = None
         self._reasons: tuple[str, ...] | None = ()
         self._energy_source: str | None = None
+        self._pieces: list[Piece] = []
 
-    def add(self, part: Interval, shared: Shared, own: Share) -> None:
+    def add(self, part: Interval, shared: Shared, own: Share, run: Run) -> None:
         """Take its share of an interval."""
+        if len(self._pieces) <= _MOST_PIECES:
+            start_ns, end_ns = max(run[0], part.start_ns), min(run[1], part.end_ns)
+            self._pieces.append(Piece(start_ns, end_ns, own.amount))
         self._longest_s = max(self._longest_s, part.length_s)
         self._alone = self._alone and own.alone and not part.shared
         self._amount = add(self._amount, own.amount)
@@ -61,11 +79,8 @@ class Account:
 
     def usage(self, scope: str) -> Usage | None:
         """Its usage; None where it did not lie in measured intervals whole."""
-        if self.start_ns is None or self.end_ns is None:
-            return None
-        length_s = (self.end_ns - self.start_ns) / 1e9
-        # Sums of differences of whole nanoseconds, so that only rounding can differ.
-        if length_s <= 0 or abs(self._covered_s - length_s) > 1e-6:
+        length_s = self._length_s
+        if length_s is None:
             return None
         gpu_time_s, energy_j, active, elapsed = self._amount
         means = {
@@ -89,8 +104,34 @@ class Account:
             utilization=means["utilization"],
             temperature_c=self._temperature_c,
             throttle_reasons=self._reasons,
-            estimated=not (self.exact and self._alone and length_s >= self._longest_s),
+            estimated=self._is_estimate(length_s),
         )
+
+    def during(self, spans_s: Sequence[tuple[float, float]]) -> PhaseCycles | None:
+        """What it had in parts of its time, in seconds since its begin on the device."""
+        if not spans_s or self._length_s is None or len(self._pieces) > _MOST_PIECES:
+            return None
+        start_ns: int = self.start_ns  # type: ignore[assignment]
+        runs = [(start_ns + round(a * 1e9), start_ns + round(b * 1e9)) for a, b in spans_s]
+        amount = during(self._pieces, runs)
+        if amount.sm_cycles_elapsed is None:
+            return None
+        shortest_s = min(end - start for start, end in spans_s)
+        return PhaseCycles(
+            amount.sm_cycles_active, amount.sm_cycles_elapsed, self._is_estimate(shortest_s)
+        )
+
+    @property
+    def _length_s(self) -> float | None:
+        """How long it was on the device; None where not all of that was measured."""
+        if self.start_ns is None or self.end_ns is None:
+            return None
+        length_s = (self.end_ns - self.start_ns) / 1e9
+        # Sums of differences of whole nanoseconds, so that only rounding can differ.
+        return length_s if length_s > 0 and abs(self._covered_s - length_s) <= 1e-6 else None
+
+    def _is_estimate(self, length_s: float) -> bool:
+        return not (self.exact and self._alone and length_s >= self._longest_s)
 
 
 class Meter:
@@ -218,6 +259,11 @@ class Meter:
             )
         return usage
 
+    def during(self, events: Events, spans_s: Sequence[tuple[float, float]]) -> PhaseCycles | None:
+        """What an inference had in parts of its time; None where the samples do not cover it."""
+        account: Account | None = events.account
+        return None if account is None else account.during(spans_s)
+
     def _resolve(self) -> bool:
         """Find out which inferences began and ended on the device, and when."""
         while self._begun:
@@ -256,8 +302,8 @@ class Meter:
                 accounts.append(account)
                 runs.append((account.start_ns, end_ns))
         shared = share(part, runs, self.place.sm_count, self._idle_power_w)
-        for account, own in zip(accounts, shared.shares, strict=True):
-            account.add(part, shared, own)
+        for account, own, run in zip(accounts, shared.shares, runs, strict=True):
+            account.add(part, shared, own, run)
             if account.end_ns is None:
                 account.counted_ns = part.end_ns
         if not runs and part.energy_j is not None and part.length_s > 0:
@@ -273,18 +319,3 @@ def _is_open(reference: weakref.ref[Events], until_ns: int) -> bool:
         return False
     account: Account | None = events.account
     return account is None or account.end_ns is None or account.end_ns > until_ns
-
-
-def add(first: Quantities, second: Quantities) -> Quantities:
-    """The sum; None where either is not known."""
-    more = (
-        None if a is None or b is None else a + b
-        for a, b in zip(first[1:], second[1:], strict=True)
-    )
-    return Quantities(first.time_s + second.time_s, *more)
-
-
-def total(first: Quantities, second: Quantities) -> Quantities:
-    """The sum of what is known."""
-    more = (a if b is None else (a or 0.0) + b for a, b in zip(first[1:], second[1:], strict=True))
-    return Quantities(first.time_s + second.time_s, *more)

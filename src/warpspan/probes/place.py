@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from warpspan import guard
 from warpspan.probes.clock import DeviceTimeline
 from warpspan.probes.memory import PeakLedger
-from warpspan.records import Device, DeviceState, Usage
+from warpspan.records import Device, DeviceState, PhaseCycles, Usage
 
 # What an inference found when it began on a device: how many others were open, how many had begun
 # before it, and the host clock of the latest end (None before the first). A plain tuple, since a
@@ -27,6 +27,9 @@ class Meter(Protocol):
 
     def usage(self, events: Any) -> Usage | None:
         """What an inference had of the device. Asked once."""
+
+    def during(self, events: Any, spans_s: Sequence[tuple[float, float]]) -> PhaseCycles | None:
+        """What it had in parts of its time, in seconds since its begin on the device."""
 
     def hurry(self) -> None:
         """Somebody waits for the inferences that ended."""

@@ -13,7 +13,15 @@ from warpspan.records.inference import (
     device_attributes,
     start_attributes,
 )
-from warpspan.records.loops import Denoising, GenAi, Generation, Loop, Phases, StepTime
+from warpspan.records.loops import (
+    Denoising,
+    GenAi,
+    Generation,
+    Loop,
+    PhaseCycles,
+    Phases,
+    StepTime,
+)
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
 from warpspan.records.waiting import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 
@@ -34,6 +42,7 @@ __all__ = [
     "Loop",
     "Memory",
     "Model",
+    "PhaseCycles",
     "Phases",
     "Quantities",
     "Site",

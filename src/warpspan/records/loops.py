@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from warpspan import signals
+
+Group = TypeVar("Group")
 
 
 class StepTime(NamedTuple):
@@ -49,6 +51,14 @@ class Generation(NamedTuple):
     assistant_s: float | None = None
 
 
+class PhaseCycles(NamedTuple):
+    """What a phase had of the device's multiprocessors."""
+
+    sm_cycles_active: float | None = None
+    sm_cycles_elapsed: float | None = None
+    estimated: bool | None = None
+
+
 class Denoising(NamedTuple):
     """A loop that denoises. Shares are of the whole inference."""
 
@@ -81,6 +91,8 @@ class Loop(NamedTuple):
     generation: Generation | None = None
     denoising: Denoising | None = None
     gen_ai: GenAi | None = None
+    prefill_cycles: PhaseCycles | None = None
+    decode_cycles: PhaseCycles | None = None
     steps: tuple[StepTime, ...] = ()
 
 
@@ -111,6 +123,16 @@ _GENERATION = (
     signals.PYTORCH_ASSISTANT_STEP_COUNT,
     signals.PYTORCH_ASSISTANT_TIME,
 )
+_PREFILL_CYCLES = (
+    signals.PYTORCH_PREFILL_SM_CYCLES_ACTIVE,
+    signals.PYTORCH_PREFILL_SM_CYCLES_ELAPSED,
+    signals.PYTORCH_PREFILL_SM_ESTIMATED,
+)
+_DECODE_CYCLES = (
+    signals.PYTORCH_DECODE_SM_CYCLES_ACTIVE,
+    signals.PYTORCH_DECODE_SM_CYCLES_ELAPSED,
+    signals.PYTORCH_DECODE_SM_ESTIMATED,
+)
 _DENOISING = (
     signals.PYTORCH_DENOISE_STEP_COUNT,
     signals.PYTORCH_DENOISE_TIME,
@@ -140,6 +162,8 @@ def loop_attributes(loop: Loop) -> dict[str, Any]:
         (_GENERATION, loop.generation),
         (_DENOISING, loop.denoising),
         (_GEN_AI, loop.gen_ai),
+        (_PREFILL_CYCLES, loop.prefill_cycles),
+        (_DECODE_CYCLES, loop.decode_cycles),
     ):
         if values is not None:
             found = zip(names, values, strict=True)
@@ -150,13 +174,16 @@ def loop_attributes(loop: Loop) -> dict[str, Any]:
 def read_loop(attributes: Mapping[str, Any]) -> Loop | None:
     """The loop behind the attributes of an inference span, without its single steps."""
     get: Callable[[str], Any] = attributes.get
-    generation = Generation(*map(get, _GENERATION))
-    denoising = Denoising(*map(get, _DENOISING))
-    gen_ai = GenAi(*map(get, _GEN_AI))
     loop = Loop(
         Phases(*map(get, _PHASES)),
-        None if generation == Generation() else generation,
-        None if denoising == Denoising() else denoising,
-        None if gen_ai == GenAi() else gen_ai,
+        _found(Generation(*map(get, _GENERATION)), Generation()),
+        _found(Denoising(*map(get, _DENOISING)), Denoising()),
+        _found(GenAi(*map(get, _GEN_AI)), GenAi()),
+        _found(PhaseCycles(*map(get, _PREFILL_CYCLES)), PhaseCycles()),
+        _found(PhaseCycles(*map(get, _DECODE_CYCLES)), PhaseCycles()),
     )
-    return None if loop == Loop() else loop
+    return _found(loop, Loop())
+
+
+def _found(group: Group, nothing: Group) -> Group | None:
+    return None if group == nothing else group
