@@ -81,7 +81,7 @@ signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.
 	$(BIN)/python scripts/signals.py
 
 .PHONY: dashboards
-dashboards: $(VENV)/.ready ## Write Grafana's dashboards from scripts/dashboard_pages.py
+dashboards: $(VENV)/.ready ## Write Grafana's dashboards from scripts/dashboard_*.py
 	$(BIN)/python scripts/dashboards.py
 
 .PHONY: lock

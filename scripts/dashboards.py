@@ -11,14 +11,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, table, tempo, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, prometheus, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.common import TableCellHeight
+from grafana_foundation_sdk.models import tempo as models
+from grafana_foundation_sdk.models.common import (
+    LegendDisplayMode,
+    SortOrder,
+    TableCellHeight,
+    TooltipDisplayMode,
+)
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
 
-from dashboard_pages import PAGES, VARIABLES, Graph, Page, Traces
+from dashboard_details import GENERATION, INFERENCE, MEMORY, STALLS
+from dashboard_overview import FLEET, GPU, MODEL
+from dashboard_panels import VARIABLES, Graph, Page, Traces
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = (FLEET, MODEL, INFERENCE, MEMORY, GENERATION, STALLS, GPU)
 FOLDER = ROOT / "collector-config/grafana/dashboards"
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="warpspan-prometheus")
 TEMPO = DataSourceRef(type_val="tempo", uid="warpspan-tempo")
@@ -34,7 +43,16 @@ def graph(panel: Graph) -> Any:
         .datasource(PROMETHEUS)
         .span(12)
         .height(8)
-        .legend(common.VizLegendOptions().calcs(["lastNotNull", "max"]))
+        .fill_opacity(10)
+        .legend(
+            common.VizLegendOptions()
+            .show_legend(show_legend=True)
+            .display_mode(LegendDisplayMode.TABLE)
+            .calcs(["lastNotNull", "max"])
+        )
+        .tooltip(
+            common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
+        )
     )
     for number, (expression, legend) in enumerate(panel.queries):
         query = prometheus.Dataquery().expr(expression).legend_format(legend).range()
@@ -42,8 +60,24 @@ def graph(panel: Graph) -> Any:
     return made
 
 
+class Search(models.TempoQuery):
+    """A search that gives a row for each span, with the attributes that it selects as columns.
+
+    By default the rows are traces, and those attributes one click away. The SDK's schema is older
+    than that choice.
+    """
+
+    def to_json(self) -> dict[str, object]:
+        """As the schema has it, and the choice."""
+        return {**super().to_json(), "tableType": "spans"}
+
+    def build(self) -> Search:
+        """Itself: panels ask builders for what they build."""
+        return self
+
+
 def traces(panel: Traces) -> Any:
-    query = tempo.TempoQuery().query(panel.query).query_type("traceql").limit(20).ref_id("A")
+    query = Search(ref_id="A", query_type="traceql", query=panel.query, limit=20)
     return (
         table.Panel()
         .title(panel.title)

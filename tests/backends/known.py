@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).resolve().parent / "programs" / "known_inferences.py"
 SERVICE = "message-desk"
 GPUS = [f"GPU-00000000-0000-0000-0000-00000000000{number}" for number in (1, 2)]
 #: What the program sends: requests and their inferences, and the inferences in metrics.
-TRACES, INFERENCES = 34, 68
+TRACES, INFERENCES = 36, 72
 
 
 def send(endpoint: str, environment: dict[str, str]) -> None:

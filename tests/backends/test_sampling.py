@@ -76,6 +76,10 @@ def test_span_metrics_count_what_is_sampled_away(collector, jaeger, prometheus):
             ("pytorch_model_name", "LlamaForCausalLM"),
             ("span_name", "generate LlamaForCausalLM"),
         ): 13,
+        (
+            ("pytorch_model_name", "UNet2DConditionModel"),
+            ("span_name", "diffusion UNet2DConditionModel"),
+        ): 2,
     }
     counted = eventually(lambda: prometheus.query(query), lambda found: found == expected)
     assert expected == counted
