@@ -78,7 +78,12 @@ MEMORY = Page(
     "PyTorch inference: memory and KV cache",
     ("service", "model"),
     (
-        each("pytorch_inference_memory_peak_bytes", "bytes", "Peak memory of an inference"),
+        each(
+            "pytorch_inference_memory_peak_bytes",
+            "bytes",
+            "Peak memory of an inference",
+            "Read off buckets that double, so that p99 may exceed the GPU. Single peaks are below.",
+        ),
         Graph(
             "Memory of the caching allocator",
             "bytes",

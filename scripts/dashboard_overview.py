@@ -166,7 +166,7 @@ GPU = Page(
             "Utilization",
             "percentunit",
             (
-                (f"hw_gpu_utilization_ratio{{{G}}}", "warpspan {{hw_id}}"),
+                (f"max by (hw_id) (hw_gpu_utilization_ratio{{{G}}})", "warpspan {{hw_id}}"),
                 (dcgm('DCGM_FI_DEV_GPU_UTIL{UUID=~"$gpu"} / 100'), "DCGM {{hw_id}}"),
             ),
         ),
@@ -174,7 +174,7 @@ GPU = Page(
             "Memory in use",
             "bytes",
             (
-                (f"hw_gpu_memory_usage_bytes{{{G}}}", "warpspan {{hw_id}}"),
+                (f"max by (hw_id) (hw_gpu_memory_usage_bytes{{{G}}})", "warpspan {{hw_id}}"),
                 (dcgm('DCGM_FI_DEV_FB_USED{UUID=~"$gpu"} * 1048576'), "DCGM {{hw_id}}"),
                 (f"hw_id:gpu_memory_limit_bytes:max{{{G}}}", "all of {{hw_id}}"),
             ),
@@ -183,7 +183,7 @@ GPU = Page(
             "Power",
             "watt",
             (
-                (f"hw_power_watts{{{G}}}", "warpspan {{hw_id}}"),
+                (f"max by (hw_id) (hw_power_watts{{{G}}})", "warpspan {{hw_id}}"),
                 (dcgm('DCGM_FI_DEV_POWER_USAGE{UUID=~"$gpu"}'), "DCGM {{hw_id}}"),
             ),
         ),
@@ -202,7 +202,7 @@ GPU = Page(
             "Temperature",
             "celsius",
             (
-                (f"hw_temperature_celsius{{{G}}}", "warpspan {{hw_id}}"),
+                (f"max by (hw_id) (hw_temperature_celsius{{{G}}})", "warpspan {{hw_id}}"),
                 (dcgm('DCGM_FI_DEV_GPU_TEMP{UUID=~"$gpu"}'), "DCGM {{hw_id}}"),
             ),
         ),
@@ -239,6 +239,16 @@ GPU = Page(
             "Joules a second; both together are the GPU's power.",
         ),
         Graph("Inferences a second", "reqps", ((f"hw_id:inferences:rate5m{{{G}}}", "{{hw_id}}"),)),
-        Graph("Memory errors", "short", ((f"hw_errors_total{{{G}}}", "{{hw_id}} {{error_type}}"),)),
+        Graph(
+            "Memory errors",
+            "short",
+            (
+                (
+                    f"max by (hw_id, error_type) (hw_errors_total{{{G}}})",
+                    "{{hw_id}} {{error_type}}",
+                ),
+            ),
+            "Since the driver was loaded.",
+        ),
     ),
 )

@@ -16,6 +16,7 @@ from processes import eventually
 from stores import CONFIG
 
 ROOT = Path(__file__).resolve().parents[2]
+MIB = 1 << 20
 DASHBOARDS = sorted((CONFIG / "grafana/dashboards").glob("*.json"))
 
 
@@ -42,6 +43,48 @@ def targets():
                     query,
                     id=f"{file.stem}-{panel['title']}-{target['refId']}",
                 )
+
+
+# What panels show of the known inferences, where that does not hang on how fast they were sent: the
+# values of all series, the lowest first.
+NUMBERS = {
+    "fleet-Failed inferences-A": [2 / 36],
+    "fleet-GPUs that are idle most of the time-B": [1],
+    "fleet-Power-A": [300 + 500],
+    "inference-GPU-seconds-A": [0.0075, 0.225, 1.4],
+    "inference-GPU-seconds of 1,000 generated tokens-A": [1000 * 18.2 / 1536],
+    "memory-KV caches that are alive-A": [1600 * MIB],
+    "memory-Their number-A": [3],
+    "memory-Their share of the GPU's memory-A": [1600 / (80 * 1024)],
+    "memory-Leak score-A": [0.96],
+    # A quarter each at 60, 110, 160 and 210 ms: three of them in the bucket from 100 to 250.
+    "generation-Time to the first token-A": [0.1 + 0.15 * 0.25 / 0.75],
+    "generation-Time to the first token-B": [0.1 + 0.15 * 0.74 / 0.75],
+    "generation-Time to the first token, by name on the Hub-A": [0.1 + 0.15 * 0.25 / 0.75],
+    "stalls-Bytes an inference-A": [75 * 1536 / 21, 6 * MIB, 267 * MIB / 21],
+    "stalls-Share of pageable memory in the copies-A": [
+        75 * 1536 / (75 * 1536 + 12 * MIB),
+        200 / 267,
+    ],
+    "stalls-Device idle before an inference-A": [0.01, 0.2, 0.5],
+    # 300 W by GPU-seconds, of which the two models on that GPU had 0.15 and 0.45.
+    "gpu-Power by model-A": [75, 225, 500],
+    "gpu-Memory in use-B": [11264 * MIB, 77824 * MIB],
+    "gpu-SM clock-A": [1.5e9, 1.5e9],
+}
+
+
+@pytest.mark.parametrize("panel", NUMBERS)
+def test_what_a_panel_shows_is_right(stores, panel):
+    """Its numbers, worked out by hand."""
+    (query,) = (one.values[1] for one in targets() if one.id == panel)
+    expected = pytest.approx(NUMBERS[panel])
+
+    def ask():
+        return sorted(stores.prometheus.query(query).values())
+
+    found = eventually(ask, lambda values: values == expected, within_s=30)
+    assert expected == found, query
 
 
 @pytest.mark.parametrize(("store", "query"), list(targets()))
