@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -266,3 +268,24 @@ def exported(tmp_path):
 
     read.file = file
     return read
+
+
+@pytest.fixture(scope="session")
+def fake_library():
+    """A fake libnvidia-ml.so.1; its folder serves as LD_LIBRARY_PATH of another process."""
+    pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    if shutil.which("gcc") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("gcc is missing: the fake driver can't be compiled")
+        pytest.skip("gcc is missing: the fake driver can't be compiled")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "libnvidia-ml.so.1"
+        subprocess.run(
+            [
+                *("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
+                *("-Wl,-soname,libnvidia-ml.so.1", "-o", library),
+                *(ROOT / "tests/device/fake_nvml.c", "-lpthread"),
+            ],
+            check=True,
+        )
+        yield library

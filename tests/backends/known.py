@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,11 +34,9 @@ def send(endpoint: str, environment: dict[str, str]) -> None:
     assert 0 == done.returncode, done.stdout + done.stderr
 
 
-def filled(start, programs, folder, environment):
-    """Start everything, send, and wait until all of it is there.
-
-    Yields a namespace of the stores.
-    """
+@contextmanager
+def one_machine(start, programs, folder):
+    """Every backend behind all-in-one.yaml, DCGM's series of two GPUs included."""
     with dcgm_exporter(GPUS) as dcgm:
         jaeger = Jaeger(start, programs["jaeger"], folder)
         tempo = Tempo(start, programs["tempo"], folder)
@@ -55,7 +54,19 @@ def filled(start, programs, folder, environment):
             },
         )
         prometheus.scrape("otelcol", [(collector.metrics_address, {"tier": "agent"})])
-        send(collector.grpc, environment)
+        yield SimpleNamespace(
+            jaeger=jaeger, tempo=tempo, prometheus=prometheus, collector=collector
+        )
+
+
+def filled(start, programs, folder, environment):
+    """Start everything, send, and wait until all of it is there.
+
+    Yields a namespace of the stores.
+    """
+    with one_machine(start, programs, folder) as stores:
+        jaeger, tempo, prometheus = stores.jaeger, stores.tempo, stores.prometheus
+        send(stores.collector.grpc, environment)
         eventually(lambda: jaeger.search(SERVICE), lambda found: len(found) == TRACES)
         eventually(
             lambda: tempo.search('{ span.pytorch.operation.name != "" }'),
@@ -71,6 +82,4 @@ def filled(start, programs, folder, environment):
         )
         # Rules that rest on others follow one evaluation later.
         eventually(lambda: prometheus.query("hw_id_model:power_watts:share5m"))
-        yield SimpleNamespace(
-            jaeger=jaeger, tempo=tempo, prometheus=prometheus, collector=collector
-        )
+        yield stores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -134,6 +135,14 @@ class Jaeger:
         """All spans of a trace."""
         return spans(get(f"{self.url}/api/v3/traces/{trace_id}")["result"])
 
+    @staticmethod
+    def as_stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """These attributes as it gives them back: its model has no lists, they become JSON."""
+        return {
+            key: json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value
+            for key, value in attributes.items()
+        }
+
 
 class Tempo:
     """Tempo with its storage in a folder."""
@@ -185,6 +194,11 @@ class Tempo:
     def trace(self, trace_id: str) -> list[Span]:
         """All spans of a trace."""
         return spans(get(f"{self.url}/api/v2/traces/{trace_id}")["trace"])
+
+    @staticmethod
+    def as_stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """These attributes as it gives them back."""
+        return dict(attributes)
 
 
 class Prometheus:

@@ -83,7 +83,7 @@ def test_what_a_panel_shows_is_right(stores, panel):
     def ask():
         return sorted(stores.prometheus.query(query).values())
 
-    found = eventually(ask, lambda values: values == expected, within_s=30)
+    found = eventually(ask, lambda values: values == expected)
     assert expected == found, query
 
 
@@ -91,9 +91,9 @@ def test_what_a_panel_shows_is_right(stores, panel):
 def test_every_panel_shows_something(stores, store, query):
     """No typing error in a name, no join that finds no partner."""
     if store == "prometheus":
-        assert eventually(lambda: stores.prometheus.query(query), within_s=20), query
+        assert eventually(lambda: stores.prometheus.query(query)), query
     else:
-        assert eventually(lambda: stores.tempo.matches(query), within_s=20), query
+        assert eventually(lambda: stores.tempo.matches(query)), query
 
 
 def test_every_recording_rule_gives_a_series(stores):

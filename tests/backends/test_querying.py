@@ -212,7 +212,7 @@ def test_the_answer_is_the_known_one(stores, language, query, expected):
     def ask():
         return answer(stores, language, query)
 
-    found = eventually(ask, lambda found: is_near(expected, found, tolerance), within_s=30)
+    found = eventually(ask, lambda found: is_near(expected, found, tolerance))
     assert is_near(expected, found, tolerance), found
 
 

@@ -104,18 +104,11 @@ def inferences(spans):
 
 
 def as_stored(store, spans):
-    """The spans as this store gives them back. Jaeger's model has no lists: they become JSON."""
-
-    def plain(attributes):
-        if not isinstance(store, Jaeger):
-            return dict(attributes)
-        return {
-            key: "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else value
-            for key, value in attributes.items()
-        }
-
+    """The spans as this store gives them back."""
     return sorted(
-        span._replace(attributes=plain(span.attributes), resource=plain(span.resource))
+        span._replace(
+            attributes=store.as_stored(span.attributes), resource=store.as_stored(span.resource)
+        )
         for span in spans
     )
 

@@ -1,39 +1,11 @@
-"""A fake libnvidia-ml.so.1, compiled once a session, loaded by the real pynvml, run by scripts."""
+"""The fake driver of this process, loaded by the real pynvml and run by scripts."""
 
 import ctypes
-import os
-import shutil
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
 from warpspan.testing import ScriptedClock, ScriptedDevice
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def fake_library():
-    """The compiled fake driver; its folder serves as LD_LIBRARY_PATH of another process."""
-    pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
-    if shutil.which("gcc") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("gcc is missing: the fake driver can't be compiled")
-        pytest.skip("gcc is missing: the fake driver can't be compiled")
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "libnvidia-ml.so.1"
-        subprocess.run(
-            [
-                *("gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"),
-                *("-Wl,-soname,libnvidia-ml.so.1", "-o", library),
-                *(HERE / "fake_nvml.c", "-lpthread"),
-            ],
-            check=True,
-        )
-        yield library
 
 
 class Fake:
