@@ -197,6 +197,10 @@ GENERATION = Page(
             f"{{ {SPAN} && span.pytorch.token.first.time > 0.2 }} | select(span.pytorch.token.first.time, span.pytorch.prefill.time, span.pytorch.token.input.count)",
         ),
         Traces(
+            "Generations over 0.1 GPU-seconds, by prompt and by tokens after it",
+            f"{{ {SPAN} && span.pytorch.gpu.time > 0.1 && span.pytorch.decode.time > 0.0 }} | select(span.pytorch.prefill.time, span.pytorch.decode.time, span.pytorch.prefill.sm.cycles.active, span.pytorch.decode.sm.cycles.active, span.pytorch.token.generated.count)",
+        ),
+        Traces(
             "Generations that wait for the host",
             f"{{ {SPAN} && span.pytorch.decode.between.share > 0.4 }} | select(span.pytorch.decode.between.share, span.pytorch.decode.time, span.pytorch.token.duration.mean, span.pytorch.token.duration.p99)",
             "Over 40 % of the time of decoding is not in the model.",

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,26 @@ def test_dashboards_are_what_the_script_makes():
     command = [sys.executable, str(ROOT / "scripts/dashboards.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert 0 == done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_a_page_is_filled_without_gaps(file):
+    """No panel lies over another one or leaves a hole, each has a title and a legend of its own."""
+    panels = json.loads(file.read_text(encoding="utf-8"))["panels"]
+    cells = Counter(
+        (place["x"] + x, place["y"] + y)
+        for place in (panel["gridPos"] for panel in panels)
+        for x in range(place["w"])
+        for y in range(place["h"])
+    )
+    rows = {y for _, y in cells}
+    assert Counter((x, y) for x in range(24) for y in range(len(rows))) == cells
+    assert len(panels) == len({panel["title"] for panel in panels})
+    graphs = [panel for panel in panels if panel["type"] == "timeseries"]
+    assert {True} == {panel["options"]["legend"]["showLegend"] for panel in graphs}
+    for panel in graphs:
+        legends = [target["legendFormat"] for target in panel["targets"]]
+        assert len(legends) == len(set(legends)), panel["title"]
 
 
 def test_sources_of_dashboards_are_provisioned():

@@ -129,7 +129,11 @@ ANSWERS = {
         {(BERT,): 0.0075 * 1.5e9, (LLAMA,): 1.4 * 1.5e9, (UNET,): 0.225 * 1.5e9},
         {(BERT,): 0.0075 * 1.5e9 * 66, (LLAMA,): 1.4 * 1.5e9 * 66, (UNET,): 0.225 * 1.5e9 * 66},
     ],
-    (18, "traceql"): [{(BERT,): 60.0, (LLAMA,): 7280.0, (UNET,): 180.0}],
+    (18, "traceql"): [
+        {(BERT,): 60.0, (LLAMA,): 7280.0, (UNET,): 180.0},
+        {(LLAMA,): 0.125 * 1.5e9 * 66},
+        {(LLAMA,): 1.27 * 1.5e9 * 66},
+    ],
     (19, "promql"): [{(GPUS[1],): 0.75}, None, None],
     (19, "jaeger"): [13],
     (20, "promql"): [{("message-desk", "queue_full"): 3}],

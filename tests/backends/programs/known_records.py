@@ -16,6 +16,7 @@ from warpspan.records import (
     Loop,
     Memory,
     Model,
+    PhaseCycles,
     Phases,
     Site,
     Steps,
@@ -150,6 +151,15 @@ def generation(turn, conversation):
     )
 
 
+def cycles(device_time_s):
+    """As in usage(), of a part of it."""
+    return PhaseCycles(
+        sm_cycles_active=device_time_s * 1.5e9 * 132 * 0.5,
+        sm_cycles_elapsed=device_time_s * 1.5e9,
+        estimated=False,
+    )
+
+
 def text_completion(input_tokens, generated_tokens):
     return GenAi(
         "text_completion",
@@ -217,6 +227,8 @@ def answers():
                         Phases(source="device"),
                         tokens,
                         gen_ai=text_completion(128 * turn, 128),
+                        prefill_cycles=cycles(tokens.prefill_s),
+                        decode_cycles=cycles(tokens.decode_s),
                     ),
                 ),
             )
