@@ -220,6 +220,26 @@ def test_the_answer_is_the_known_one(stores, language, query, expected):
     assert is_near(expected, found, tolerance), found
 
 
+def runbooks():
+    """Each query of the runbooks, for the model and the GPU that have most of it."""
+    text = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
+    labels = {"$hw_id": GPUS[1], "$service": "message-desk", "$model": LLAMA}
+    for query in re.findall(r"`([^`]+)`", text):
+        if query.startswith("{ ") or re.search(
+            r"(pytorch|otelcol|warpspan|hw_id|model|up)[_:{]", query
+        ):
+            for name, value in labels.items():
+                query = query.replace(name, value)
+            yield query.replace("\n", " ")
+
+
+@pytest.mark.parametrize("query", list(runbooks()))
+def test_a_runbook_can_be_followed(stores, query):
+    """Its queries are understood; what they find hangs on what is wrong."""
+    assert "$" not in query
+    (stores.tempo.matches if query.startswith("{ ") else stores.prometheus.query)(query)
+
+
 def test_both_readings_of_cost_are_there(stores):
     """By utilization for each GPU, which depends on the clock; as measured for each model."""
     found = stores.prometheus.query("hw_id:gpu_seconds_per_inference:by_utilization_5m")
