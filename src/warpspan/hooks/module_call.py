@@ -1,7 +1,7 @@
 """The call of a module: the outermost one in a context is an inference.
 
 `Module.__call__` is replaced by torch's own two lines with one test before them, which costs less
-than a wrapper around it (62 ns a call, docs/measurements.md). The test begins with the question
+than a wrapper around it (about 40 ns a call, docs/measurements.md). The test begins with the question
 whether Dynamo is tracing: Dynamo answers it at trace time, so a graph holds nothing of ours, has no
 guard of ours and does not break.
 """
