@@ -26,8 +26,10 @@ def test_nothing_is_wrong(collector, watched):
     client = Sender(agent.grpc, "sender")
     assert client.send(20)
     eventually(lambda: gateway.total("otelcol_receiver_accepted_spans"), lambda n: n == 40)
-    eventually(lambda: len(prometheus.query("up == 1")), lambda scraped: scraped == 2)
-    assert set() == eventually(prometheus.firing, within_s=5)
+    scrapes = "min(count_over_time(up[1m]))"
+    eventually(lambda: prometheus.value(scrapes), lambda count: (count or 0) >= 6)
+    # A busy machine may miss a scrape; an alert that stays has another reason.
+    assert set() == eventually(prometheus.firing, lambda names: not names, within_s=30)
     client.close()
 
 
