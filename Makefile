@@ -67,6 +67,10 @@ bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-w
 	$(BIN)/warpspan bench overhead
 	$(BIN)/warpspan bench stalls
 
+.PHONY: bench-backends
+bench-backends: $(VENV)/.ready backends ## What an inference feels of faults behind the exporter
+	$(BIN)/python tests/backends/bench_faults.py
+
 .PHONY: gpu-check
 gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-check.json
 	@PYTHONPATH=src:.cache/gpu-packages $(or $(PYTHON),$(BIN)/python) scripts/gpu_check.py

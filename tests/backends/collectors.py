@@ -25,6 +25,19 @@ QUICK = {
 }
 
 
+def scraped(address: str) -> list[tuple[str, dict[str, str], float]]:
+    """What is served there for Prometheus: name, labels and value of each series."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+        if match and not line.startswith("#"):
+            labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
+            found.append((match[1], labels, float(match[3])))
+    return found
+
+
 class Collector:
     """A collector that runs one of the shipped files.
 
@@ -81,15 +94,7 @@ class Collector:
 
     def metrics(self) -> list[tuple[str, dict[str, str], float]]:
         """Its own metrics: name, labels and value of each."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=10) as page:
-            text = page.read().decode()
-        found = []
-        for line in text.splitlines():
-            match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
-            if match and not line.startswith("#"):
-                labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', match[2] or ""))
-                found.append((match[1], labels, float(match[3])))
-        return found
+        return scraped(self.metrics_address)
 
     def total(self, name: str, **labels: Any) -> float:
         """The sum of a metric over the series with these labels, 0 where there is none."""

@@ -76,3 +76,24 @@ def collector(programs, start, tmp_path):
         return Collector(start, programs["otelcol"], tmp_path, role, **options)
 
     return begin
+
+
+@pytest.fixture
+def watched(programs, start, tmp_path):
+    """Starts a Prometheus that scrapes these collectors; its rules are the shipped ones in a hurry.
+
+    How long a condition must hold is a matter of promtool's tests.
+    """
+
+    def watch(**collectors):
+        targets = [(one.metrics_address, {"tier": tier}) for tier, one in collectors.items()]
+        return Prometheus(
+            start,
+            programs["prometheus"],
+            tmp_path,
+            {"otelcol": targets},
+            interval="1s",
+            hurried=True,
+        )
+
+    return watch

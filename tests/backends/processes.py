@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -164,6 +165,25 @@ class Process:
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def slowed(self) -> Iterator[None]:
+        """Let it run a fifth of the time while the block runs."""
+        over = threading.Event()
+
+        def turns() -> None:
+            while not over.wait(0.1):
+                self.freeze()
+                over.wait(0.4)
+                self.thaw()
+
+        thread = threading.Thread(target=turns)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 @contextlib.contextmanager

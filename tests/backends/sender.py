@@ -17,7 +17,7 @@ class _Kept(SpanProcessor):
 
 
 class Sender:
-    """A client that asks once for each batch and tells no for an answer from no answer.
+    """A client that repeats a batch for some seconds, as clients do, and keeps book of the answers.
 
     Args:
         endpoint: of OTLP/gRPC, without a scheme.

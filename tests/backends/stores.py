@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -202,7 +203,16 @@ class Tempo:
 
 
 class Prometheus:
-    """Prometheus 3 with the shipped file, its rules and what to scrape."""
+    """Prometheus 3 with the shipped file, its rules and what to scrape.
+
+    Args:
+        start: starts a process.
+        program: Prometheus.
+        folder: for its log and its data.
+        targets: addresses and labels by job.
+        interval: between scrapes and between evaluations, where not the shipped one.
+        hurried: minutes in the rules are seconds, so that alerts come and go within a test.
+    """
 
     def __init__(
         self,
@@ -211,6 +221,8 @@ class Prometheus:
         folder: Path,
         targets: Mapping[str, Iterable[tuple[str, Mapping[str, str]]]] | None = None,
         interval: str | None = None,
+        *,
+        hurried: bool = False,
     ) -> None:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
@@ -228,6 +240,10 @@ class Prometheus:
             text = text.replace("scrape_interval: 15s", f"scrape_interval: {interval}")
             text = text.replace("evaluation_interval: 15s", f"evaluation_interval: {interval}")
             file.write_text(text, encoding="utf-8")
+        if hurried:
+            for file in (self.config / "rules").glob("*.yaml"):
+                text = file.read_text(encoding="utf-8")
+                file.write_text(re.sub(r"\b(\d+)m\b", r"\1s", text), encoding="utf-8")
         self.process = start(
             "prometheus",
             [

@@ -21,6 +21,12 @@ COLLECTOR_FILES = [
     ["import.yaml"],
 ]
 RULE_TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
+KINDS = {"fires", "quiet", "flaps", "no data"}
+ALERTS = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((CONFIG / "rules/alerts.yaml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+}
 #: Of DCGM and the collectors, whose names are theirs.
 FOREIGN = re.compile(r"DCGM_FI_\w+|otelcol_\w+|up|ALERTS")
 UNITS = {"s": "seconds", "By": "bytes", "J": "joules", "W": "watts", "Cel": "celsius"}
@@ -48,7 +54,7 @@ def test_prometheus_accepts_its_file(programs):
     """The file, the rules and the targets that it names."""
     said = run(programs["promtool"], "check", "config", CONFIG / "prometheus.yaml")
     assert "is valid prometheus config file syntax" in said
-    assert 3 == said.count("rules found")
+    assert 4 == said.count("rules found")
 
 
 def test_rules_have_no_lint(programs):
@@ -59,24 +65,55 @@ def test_rules_have_no_lint(programs):
 
 @pytest.mark.parametrize("file", RULE_TESTS, ids=lambda file: file.stem)
 def test_rules_say_what_they_should(programs, file):
-    """promtool's unit tests: fires, nearly fires, flaps, no data."""
+    """promtool's unit tests."""
     assert "SUCCESS" in run(programs["promtool"], "test", "rules", file)
 
 
-def test_every_alert_has_tests_and_a_runbook():
-    """One that fires, one that does not, and a paragraph under the name that it links to."""
-    groups = yaml.safe_load((CONFIG / "rules/alerts.yaml").read_text(encoding="utf-8"))["groups"]
-    alerts = {rule["alert"]: rule for group in groups for rule in group["rules"]}
-    tested = {alert: set() for alert in alerts}
+def alert_tests():
+    """Each unit test of an alert: the alert, the test's kind, its series, whether it fires."""
     for file in RULE_TESTS:
         for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
+            series = {one["series"]: str(one["values"]) for one in test.get("input_series", ())}
             for one in test.get("alert_rule_test", ()):
-                tested[one["alertname"]].add(bool(one["exp_alerts"]))
-    assert {alert: {True, False} for alert in alerts} == tested
-    headings = re.findall(r"^### (\w+)$", (ROOT / "docs/alerts.md").read_text("utf-8"), re.M)
-    assert list(alerts) == headings
-    for alert, rule in alerts.items():
-        assert f"docs/alerts.md#{alert.lower()}" == rule["annotations"]["runbook"]
+                kind = test["name"].partition(":")[0]
+                yield one["alertname"], kind, series, bool(one["exp_alerts"])
+
+
+def test_every_alert_has_tests_of_all_kinds():
+    """Fires, near miss, flaps, no data; and each test has what makes it one of its kind."""
+    asked, tested = {}, {alert: set() for alert in ALERTS}
+    for alert, kind, series, fired in alert_tests():
+        if kind == "fires":
+            asked.setdefault(alert, set()).update(names(series))
+        if fired or kind != "fires":
+            tested[alert].add(kind)
+    assert dict.fromkeys(ALERTS, KINDS) == tested
+    for alert, kind, series, fired in alert_tests():
+        if kind in ("quiet", "no data"):
+            assert not fired, (alert, series)
+        if kind == "flaps":
+            assert any(values.count(" ") >= 3 for values in series.values()), (alert, series)
+        if kind == "no data":
+            ends = any("stale" in values for values in series.values())
+            assert ends or not asked[alert] <= names(series), (alert, series)
+
+
+def names(series):
+    """Their names, without labels."""
+    return {one.partition("{")[0] for one in series}
+
+
+def test_every_alert_has_a_runbook():
+    """A paragraph under the name that it links to: what it means, which query, what helps."""
+    text = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
+    runbooks = dict(re.findall(r"^### (\w+)$(.*?)(?=^##|\Z)", text, re.M | re.S))
+    assert list(ALERTS) == list(runbooks)
+    for alert, runbook in runbooks.items():
+        assert f"docs/alerts.md#{alert.lower()}" == ALERTS[alert]["annotations"]["runbook"]
+        meaning, following, helps = re.split(r"^(?=Next|Usually helps: )", runbook, flags=re.M)
+        assert meaning.strip(), alert
+        assert "`" in following, alert
+        assert helps.startswith("Usually helps: "), alert
 
 
 def test_tempo_accepts_its_file(programs, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 
 import pytest
@@ -152,6 +153,74 @@ def test_a_gateway_hangs(collector, sender, to_stores, jaeger, tempo):
     assert_arrived(client, tempo, jaeger)
 
 
+def test_slow_stores(collector, sender, to_stores, jaeger, tempo, prometheus):
+    """The gateway waits for them and repeats what got no answer; clients notice nothing of it."""
+    # With metrics delivered, for a collector's log holds ten lines of a kind in ten seconds.
+    to_all = {**to_stores, "WARPSPAN_PROMETHEUS": prometheus.url}
+    gateway = collector("gateway", environment=to_all)
+    agent = agent_for(collector, gateway)
+    client = sender(agent)
+
+    def sent():
+        stores = ("otlp_grpc/jaeger", "otlp_grpc/tempo")
+        return [gateway.total("otelcol_exporter_sent_spans", exporter=store) for store in stores]
+
+    with jaeger.process.slowed(), tempo.process.slowed():
+        assert all(client.send(TRACES) for _ in range(3))
+        spans = 3 * 2 * TRACES
+        assert [spans, spans] == eventually(sent, lambda counts: counts == [spans, spans])
+    for store in (jaeger, tempo):
+        store.process.freeze()
+    assert all(client.send(TRACES) for _ in range(3))
+    eventually(lambda: repeating(gateway) == {"otlp_grpc/jaeger", "otlp_grpc/tempo"})
+    assert all(client.send(TRACES) for _ in range(3))
+    for store in (jaeger, tempo):
+        store.process.thaw()
+    assert_arrived(client, tempo, jaeger)
+    assert 0 == gateway.total("otelcol_receiver_refused_spans")
+    assert 0 == gateway.total("otelcol_exporter_send_failed_spans")
+
+
+def repeating(collector):
+    """The exporters that got no answer and try again."""
+    return {
+        name
+        for line in collector.process.words().splitlines()
+        if "Will retry" in line
+        for name in re.findall(r'"otelcol.component.id": "(.+?)"', line)
+    }
+
+
+def test_a_gateway_has_no_room_left(collector, sender, to_stores, jaeger, watched):
+    """Behind the sampling nobody is left to refuse to: what its queue does not take is counted."""
+    jaeger.process.stop()
+    gateway = collector(
+        "gateway", environment={**to_stores, "WARPSPAN_GATEWAY_QUEUE_BYTES": "50000"}
+    )
+    prometheus = watched(gateway=gateway)
+    agent = agent_for(collector, gateway)
+    client = sender(agent)
+
+    def lost():
+        return gateway.total("otelcol_exporter_enqueue_failed_spans", exporter="otlp_grpc/jaeger")
+
+    eventually(lambda: client.send(TRACES) and lost())
+    assert {} == client.refused
+    assert {"CollectorLosesTelemetry"} <= eventually(
+        prometheus.firing, lambda names: "CollectorLosesTelemetry" in names
+    )
+    jaeger.process.start()
+    made = sum(map(len, client.accepted.values()))
+
+    def told():
+        found = [span for trace in client.accepted for span in stored(jaeger, trace)]
+        return len(set(found)), len(found), lost()
+
+    distinct, found, missed = eventually(told, lambda counts: counts[1] + counts[2] == made)
+    assert made == found + missed
+    assert distinct == found
+
+
 @pytest.fixture
 def secured(collector, to_stores, tmp_path):
     """A gateway with TLS and a token, and the settings with which an agent is let in."""
@@ -205,8 +274,8 @@ def test_a_certificate_that_is_not_trusted(collector, sender, secured, tempo, tm
     assert_arrived(client, tempo)
 
 
-def test_a_wrong_token(collector, sender, secured, tmp_path):
-    """It is refused for good: what was sent with it is lost, and counted for the alert."""
+def test_a_wrong_token(collector, sender, secured, watched, tmp_path):
+    """It is refused for good: what was sent with it is lost, is counted, and alerts."""
     gateway, right = secured
     wrong = tmp_path / "wrong-token"
     wrong.write_text("guess", encoding="utf-8")
@@ -216,6 +285,7 @@ def test_a_wrong_token(collector, sender, secured, tmp_path):
         secure=True,
         environment={**right, "WARPSPAN_GATEWAY_TOKEN_FILE": str(wrong)},
     )
+    prometheus = watched(agent=agent, gateway=gateway)
     client = sender(agent)
     assert client.send(TRACES)
     lost = eventually(
@@ -223,17 +293,29 @@ def test_a_wrong_token(collector, sender, secured, tmp_path):
     )
     assert 2 * TRACES == lost
     assert 0 == gateway.total("otelcol_receiver_accepted_spans")
+    expected = {"CollectorLosesTelemetry"}
+    assert expected == eventually(prometheus.firing, lambda names: names == expected)
 
 
 def test_a_flood(collector, sender, to_stores, jaeger):
-    """Thousands of spans a second on a small queue: who is refused knows it, the rest arrives."""
+    """A hundred times the usual rate: who is refused knows it, all else arrives, also the usual."""
     gateway = collector("gateway", environment=to_stores)
-    agent = agent_for(collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "1000000"})
-    client = sender(agent)
+    agent = agent_for(collector, gateway, environment={"WARPSPAN_AGENT_QUEUE_BYTES": "500000"})
+    usual, flood = sender(agent, "usual"), sender(agent, "flood")
+
+    def both_send():
+        return usual.send(1), flood.send(100)
+
+    gateway.process.freeze()  # so that the queue fills on any machine
+    eventually(lambda: both_send() and flood.refused)
+    gateway.process.thaw()
     for _ in range(40):
-        client.send(250)
-    assert 40 * 250 == len(client.accepted) + len(client.refused)
-    assert {} != client.accepted
-    if client.refused:
-        assert 0 < agent.total("otelcol_exporter_enqueue_failed_spans")
-    assert_arrived(client, jaeger)
+        both_send()
+    assert {} != flood.accepted
+    assert {} != flood.refused
+    assert len(flood.accepted) + len(flood.refused) == 100 * (
+        len(usual.accepted) + len(usual.refused)
+    )
+    assert 0 < agent.total("otelcol_exporter_enqueue_failed_spans")
+    assert_arrived(usual, jaeger)
+    assert_arrived(flood, jaeger)
