@@ -286,12 +286,12 @@ class Prometheus:
         return next(iter(found.values()), None)
 
     def metadata(self) -> dict[str, Any]:
-        """Type, unit and help of each metric."""
+        """Type, unit and help of each metric that is scraped."""
         return {name: one[0] for name, one in get(f"{self.url}/api/v1/metadata")["data"].items()}
 
-    def names(self) -> set[str]:
-        """The names of all series."""
-        return set(get(f"{self.url}/api/v1/label/__name__/values")["data"])
+    def names(self, match: str = '{__name__!=""}') -> set[str]:
+        """The names of all series that a selector matches."""
+        return set(get(f"{self.url}/api/v1/label/__name__/values", **{"match[]": match})["data"])
 
     def exemplars(self, promql: str) -> list[dict[str, str]]:
         """The labels of the exemplars of a query's series in the last hour."""

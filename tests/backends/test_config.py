@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import metric_names
 import pytest
 import yaml
 from stores import CONFIG
@@ -29,7 +30,6 @@ ALERTS = {
 }
 #: Of DCGM and the collectors, whose names are theirs.
 FOREIGN = re.compile(r"DCGM_FI_\w+|otelcol_\w+|up|ALERTS")
-UNITS = {"s": "seconds", "By": "bytes", "J": "joules", "W": "watts", "Cel": "celsius"}
 
 
 def run(*command, **options):
@@ -128,28 +128,9 @@ def test_jaeger_accepts_its_file(programs):
     run(programs["jaeger"], "validate", f"--config={CONFIG / 'jaeger.yaml'}", env={})
 
 
-def prometheus_names():
-    """The series that each metric of signals.yaml becomes, on the way that is shipped."""
-    registry = yaml.safe_load((ROOT / "src/warpspan/signals.yaml").read_text(encoding="utf-8"))
-    names = set()
-    for metric in (group for group in registry["groups"] if group["type"] == "metric"):
-        base = metric["metric_name"].replace(".", "_")
-        unit = UNITS.get(metric["unit"])
-        if unit and unit not in base.split("_"):
-            base += f"_{unit}"
-        if metric["unit"] == "1" and metric["instrument"] == "gauge":
-            base += "_ratio"
-        if metric["instrument"] == "counter":
-            base += "_total"
-        names.add(base)
-        if metric["instrument"] == "histogram":
-            names |= {f"{base}_{part}" for part in ("bucket", "count", "sum")}
-    return names
-
-
 def test_rules_ask_for_series_that_exist():
     """Every name in a rule is a metric of signals.yaml, DCGM's, a collector's or another rule's."""
-    known, recorded = prometheus_names(), set()
+    known, recorded = set(metric_names.types()) | set(metric_names.series()), set()
     expressions = []
     for file in sorted((CONFIG / "rules").glob("*.yaml")):
         for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]:

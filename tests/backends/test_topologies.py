@@ -9,6 +9,7 @@ import pytest
 import yaml
 from collectors import Collector
 from demo_service import Service
+from metric_names import OURS, series
 from processes import eventually
 from stores import Jaeger, Prometheus, Tempo
 
@@ -173,6 +174,21 @@ def test_metrics_count_every_inference(world, served):
     expected = len(inferences(served.spans))
     counted = eventually(lambda: world.prometheus.value(query), lambda value: value == expected)
     assert expected == counted
+
+
+def test_metrics_have_the_names_of_signals_yaml(world, served):
+    """With their units, whichever way they came; nothing else of ours is there."""
+    found = world.prometheus.names(f'{{service_name="{served.name}"}}')
+    known = series()
+    ours = {name for name in found if name.startswith(OURS)}
+    assert ours <= set(known)
+    assert {
+        "pytorch_inference_duration_seconds",
+        "pytorch_inference_batch_size",
+        "pytorch_inference_idle_time_seconds_total",
+        "pytorch_inference_active",
+        "warpspan_queue_size",
+    } <= {known[name] for name in ours}
 
 
 def test_exemplars_lead_to_traces_that_exist(world, served):

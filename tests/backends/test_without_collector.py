@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from demo_service import BIN, ROOT, Service, written
+from metric_names import OURS, series, types
 from processes import eventually, free_ports
 from stores import CONFIG, Prometheus
 
@@ -77,6 +78,14 @@ def test_prometheus_scrapes_the_service_itself(programs, start, tmp_path):
 
     # Six are made when the service starts.
     assert 26 == eventually(counted, lambda count: count == 26)
+    # The names that rules and dashboards ask for, as on the way through a collector.
+    ours = {name for name in prometheus.names('{job="pytorch"}') if name.startswith(OURS)}
+    assert ours <= set(series())
+    told = {series()[name] for name in ours}
+    kinds = {name.removesuffix("_total"): types()[name] for name in told}
+    metadata = prometheus.metadata()
+    assert kinds == {name: metadata[name]["type"] for name in kinds}
+    assert {"histogram", "gauge", "counter"} == set(kinds.values())
     service.process.stop(signal.SIGINT)
     spans = [
         one for one in written(service.file) if signals.PYTORCH_OPERATION_NAME in one.attributes
