@@ -68,13 +68,15 @@ def test_prometheus_scrapes_the_service_itself(programs, start, tmp_path):
         start,
         programs["prometheus"],
         tmp_path,
-        {"pytorch": [(f"127.0.0.1:{port}", {})]},
+        {"pytorch": [(f"127.0.0.1:{port}", {"service_name": "scraped"})]},
         interval="1s",
     )
     service.serve(20)
 
     def counted():
-        return prometheus.value("sum(pytorch_inference_duration_seconds_count)")
+        return prometheus.value(
+            'sum(pytorch_inference_duration_seconds_count{service_name="scraped"})'
+        )
 
     # Six are made when the service starts.
     assert 26 == eventually(counted, lambda count: count == 26)
