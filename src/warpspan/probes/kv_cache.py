@@ -8,7 +8,7 @@ of hand-written loops. No method of theirs is called, since some read values fro
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -153,19 +153,29 @@ def read(cache: Any) -> Reading:
         return _reading(
             "tuple", tensors, layers=layers, shape=None if pair is None else pair[0].shape
         )
-    owner: Any = type(cache)
-    kind = kind_of(owner)
-    _collect(vars(cache).values(), tensors)
-    own = getattr(cache, "self_attention_cache", cache)
-    lists = getattr(own, "key_cache", None)
+    return read_values(type(cache), vars(cache))
+
+
+def read_values(owner: Any, values: Mapping[str, Any]) -> Reading:
+    """The size of a cache without layer objects.
+
+    Args:
+        owner: its class.
+        values: its attributes.
+    """
+    tensors: list[torch.Tensor] = []
+    _collect(values.values(), tensors)
+    kind, states = kind_of(owner), values.get("conv_states")
+    inner = values.get("self_attention_cache")
+    own, holder = (values, owner) if inner is None else (vars(inner), type(inner))
+    lists = own.get("key_cache")
     keys = [key for key in lists or () if isinstance(key, torch.Tensor) and key.dim() > 2]
     longest = max((key.shape[-2] for key in keys), default=None if lists is None else 0)
-    fixed = hasattr(own, "max_cache_len")
+    fixed = "max_cache_len" in own or hasattr(holder, "max_cache_len")
     tokens = None if fixed else longest
     if kind == "quantized":
-        tokens = _count(getattr(own, "_seen_tokens", None))
+        tokens = _count(own.get("_seen_tokens"))
     layers = len(keys)
-    states = getattr(cache, "conv_states", None)
     if isinstance(states, torch.Tensor):  # all layers in one
         layers = states.shape[0]
     elif states is not None and not keys:

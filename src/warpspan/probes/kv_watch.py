@@ -1,9 +1,9 @@
 """The KV caches of one inference: noted as they pass by, measured when it ends or they die.
 
-A step in a loop costs a look at the arguments and the output. A cache made of layer objects is
-measured once, at the end of the inference, or, where the loop's function has returned by then, in
-the moment in which the cache dies: its weak reference calls back while its layers still live. One
-without layer objects is measured after every step.
+A step in a loop costs a look at the arguments and the output. A cache that is an object is measured
+once, at the end of the inference, or, where the loop's function has returned by then, in the moment
+in which it dies: its weak reference calls back while its layers, or its attributes, are still there.
+A tuple is measured after every step.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Track:
         "_own",
         "_owner",
         "_parts",
+        "_values",
         "end",
         "entry",
         "identity",
@@ -104,6 +105,7 @@ class Track:
         self._parts: list[weakref.ref[Any]] = []
         self._own = 0
         self._owner: type = object
+        self._values: dict[str, Any] | None = None
 
     def follow(self, cache: Any) -> None:
         """Hear of its death, where it can be referred to weakly."""
@@ -117,22 +119,26 @@ class Track:
 
     def after_call(self, cache: Any, *, last: bool) -> None:
         """A call with it has ended, the only one of the inference where it is the last."""
-        if self._parts:
+        if self._parts or self._values is not None:
             return
         if last:
             self._final = True
             self.end = kv_cache.read(cache)
             return
-        found = kv_cache.layers_of(cache) if self.whole and self.pulse is not None else None
+        followed = self.whole and self.pulse is not None
+        found = kv_cache.layers_of(cache) if followed else None
         if found is None:
             self.end = kv_cache.read(cache)
             if self._first_shape is None:
                 self._first_shape = self.end.shape
+            if followed:  # its attributes, not itself: they are let go of when it dies
+                self._values = getattr(cache, "__dict__", None)
         else:  # transformers adds layers in the first call
             self._parts = [weakref.ref(layer) for layer in found[0]]
-            self._own, self._owner = found[1], type(cache)
-            if self._parts:
-                self._home.steady = self.identity
+            self._own = found[1]
+        self._owner = type(cache)
+        if self._parts or self._values is not None:
+            self._home.steady = self.identity
 
     def counted(self, length: int | None) -> tuple[Reading, Reading]:
         """Its size before and after, with a tuple's tokens where its shapes tell them.
@@ -156,10 +162,13 @@ class Track:
         return start, end._replace(tokens=end.shape[dimension])
 
     def died(self, pulse: Pulse) -> None:  # noqa: ARG002 - of all heirs
-        """Measure it now or never: its layers are still there."""
+        """Measure it now or never: its layers, or its attributes, are still there."""
+        values, self._values = self._values, None
         try:
             layers = [part() for part in self._parts]
-            if layers and None not in layers:
+            if values is not None:
+                self.end = kv_cache.read_values(self._owner, values)
+            elif layers and None not in layers:
                 self.end = kv_cache.read_layers(self._owner, layers, self._own)
             self._home.lose(self)
         except Exception as error:
@@ -170,7 +179,7 @@ class Track:
         pulse = self.pulse
         if pulse is None or not self.whole:
             return
-        pulse.heir = None
+        pulse.heir = self._values = None
         if self._final:
             return
         cache = pulse()
