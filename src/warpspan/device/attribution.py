@@ -211,11 +211,11 @@ def during(pieces: Sequence[Piece], runs: Sequence[Run]) -> Quantities:
     for piece in pieces:
         while first < len(runs) and runs[first][1] <= piece.start_ns:
             first += 1
-        overlap_ns = 0
-        for start_ns, end_ns in runs[first:]:
-            if start_ns >= piece.end_ns:
-                break
+        overlap_ns, index = 0, first
+        while index < len(runs) and runs[index][0] < piece.end_ns:
+            start_ns, end_ns = runs[index]
             overlap_ns += min(end_ns, piece.end_ns) - max(start_ns, piece.start_ns)
+            index += 1
         if overlap_ns > 0:
             part = overlap_ns / (piece.end_ns - piece.start_ns)
             amount = add(amount, Quantities(*(_of(whole, part) for whole in piece.amount)))  # type: ignore[arg-type]
