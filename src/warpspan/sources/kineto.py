@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from warpspan.sources.profile.json_stream import EventStream
-from warpspan.sources.profile.op_costs import OpCost, op_cost
+from warpspan.sources.profile.op_costs import op_inputs
 from warpspan.sources.profile.recording import COPY, FILL, KERNEL, MemoryLevels, Recording, Span
 
 MIN_FRAME_NS = 2_000
@@ -22,6 +22,7 @@ _MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 _NANOSECONDS_FROM = 1e17
 """A time from here on is in nanoseconds: as microseconds it would be in the year 5138."""
 _UNINTERESTING_CALL = re.compile(r"Get|Query|IsCapturing|Attribute|EventRecord|Occupancy|SetDevice")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _TYPES = {0: "cpu", 1: "cuda", 6: "cuda", 12: "xpu", 13: "mps", 15: "hpu", 19: "mtia"}
 """torch's numbers of device types; HIP is `cuda` there."""
 _VENDORS = (("cu", "cuda"), ("hip", "cuda"), ("ze", "xpu"), ("ur", "xpu"), ("mtia", "mtia"))
@@ -47,7 +48,7 @@ class KinetoReader:
         self.malformed_count = 0
         self._per_us: int | None = None
         self._kept_calls: dict[str, bool] = {}
-        self._costs: dict[str, int] = {}
+        self._inputs: dict[str, int] = {}
         self._known: dict[Any, Callable[[Mapping[str, Any]], None] | None] = {}
 
     def read(self) -> Recording:
@@ -58,6 +59,7 @@ class KinetoReader:
             except _MALFORMED:
                 self.malformed_count += 1
         self._read_header()
+        self.recording.sort()
         return self.recording
 
     def _add(self, event: Mapping[str, Any]) -> None:
@@ -122,29 +124,27 @@ class KinetoReader:
         kept, name = self.recording, str(event["name"])
         start_ns, end_ns = self._times(event)
         arguments = event.get("args") or {}
-        cost = -1
+        inputs = -1
         dims = arguments.get("Input Dims", arguments.get("Input dims"))
         if dims:
             kept.has_shapes = True
             types = arguments.get("Input type", arguments.get("Input Types"))
-            found = op_cost(name, dims, types, arguments.get("Concrete Inputs"))
-            if found is not None:
-                cost = self._cost_number(found)
+            inputs = self._inputs_number(name, dims, types, arguments.get("Concrete Inputs"))
         if name.startswith("autograd::engine::evaluate_function"):
             kept.backward.append(start_ns)
         number = _integer(arguments, "External id", "external id")
-        kept.ops.add(start_ns, end_ns, kept.names[name], self._thread(event), number, cost)
+        kept.ops.add(start_ns, end_ns, kept.names[name], self._thread(event), number, inputs)
 
-    def _cost_number(self, cost: OpCost) -> int:
-        key = repr(cost)
-        number = self._costs.get(key)
+    def _inputs_number(self, name: str, dims: Any, types: Any, values: Any) -> int:
+        key = f"{name}{dims}{types}{values}"
+        number = self._inputs.get(key)
         if number is None:
-            number = self._costs[key] = len(self.recording.costs)
-            self.recording.costs.append(cost)
+            number = self._inputs[key] = len(self.recording.inputs)
+            self.recording.inputs.append(op_inputs(name, dims, types, values))
         return number
 
     def _add_frame(self, event: Mapping[str, Any]) -> None:
-        kept, name = self.recording, str(event["name"])
+        kept, name = self.recording, _ADDRESS.sub("", str(event["name"]))
         start_ns, end_ns = self._times(event)
         if name.startswith("nn.Module: "):
             kept.module_names.add(kept.names[name])
@@ -158,12 +158,7 @@ class KinetoReader:
         start_ns, end_ns = self._times(event)
         if name.startswith("Optimizer.step#"):
             self.recording.optimizer_steps.append(start_ns)
-        span = Span(name, start_ns, end_ns, self._thread(event))
-        self.recording.annotations.append(span)
-        number = _integer(event.get("args") or {}, "External id", "external id")
-        self.recording.ops.add(
-            start_ns, end_ns, self.recording.names[name], span.thread, number, -1
-        )
+        self.recording.annotations.append(Span(name, start_ns, end_ns, self._thread(event)))
 
     def _add_call(self, event: Mapping[str, Any]) -> None:
         name = str(event["name"])
@@ -247,6 +242,9 @@ class KinetoReader:
         for device in _list(header.get("deviceProperties")):
             if isinstance(device, dict) and type(device.get("id")) is int:
                 kept.device_labels[device["id"]] = str(device.get("name") or "").strip()
+                limit = _integer(device, "totalGlobalMem")
+                if limit > 0:
+                    kept.device_limits[device["id"]] = limit
         distributed = header.get("distributedInfo")
         if isinstance(distributed, dict) and type(distributed.get("rank")) is int:
             kept.rank = distributed["rank"]

@@ -32,6 +32,18 @@ class OpCost(NamedTuple):
     dtype: str | None
 
 
+class OpInputs(NamedTuple):
+    """What an operator was called with.
+
+    Args:
+        shapes: types and shapes of its tensors, as `bf16[8,512] bf16[512,1024]`.
+        cost: what that has to do, None where no formula fits.
+    """
+
+    shapes: str
+    cost: OpCost | None
+
+
 class _Op(NamedTuple):
     """The inputs of an operator: a shape, an item size and a text for each."""
 
@@ -64,6 +76,17 @@ class _Op(NamedTuple):
         return shape
 
 
+_NAMES = {
+    "double": "f64",
+    "float": "f32",
+    "c10::Half": "f16",
+    "c10::BFloat16": "bf16",
+    "long int": "i64",
+    "long": "i64",
+    "int": "i32",
+    "signed char": "i8",
+    "unsigned char": "u8",
+}
 _SIZES = {
     "double": 8,
     "long int": 8,
@@ -87,6 +110,16 @@ _ARITHMETIC = {
 }
 _FORMULAS: dict[str, tuple[str, Callable[[_Op], tuple[float, float]]]] = {}
 """Kind and formula by name without `aten::`: operations, and bytes of the output in items."""
+
+
+def op_inputs(name: str, dims: Any, types: Any, values: Any) -> OpInputs:
+    """What the profiler's `Input Dims`, `Input type` and `Concrete Inputs` say."""
+    shapes = []
+    for shape, kind in zip(dims, types, strict=False) if isinstance(types, list) else ():
+        if shape and isinstance(shape, list) and kind != "ScalarList":
+            text = str(kind).removeprefix("c10::").lower()
+            shapes.append(_NAMES.get(kind, text) + str(shape).replace(" ", ""))
+    return OpInputs(" ".join(shapes), op_cost(name, dims, types, values))
 
 
 def op_cost(name: str, dims: Any, types: Any, values: Any) -> OpCost | None:

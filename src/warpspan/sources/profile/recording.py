@@ -7,9 +7,10 @@ nothing below asks for cost none.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from warpspan.sources.profile.op_costs import OpCost
+from warpspan.sources.profile.op_costs import OpInputs
 
 KERNEL, COPY, FILL = range(3)
 """The kinds of work on a device."""
@@ -61,13 +62,16 @@ class HostSpans:
 
     def sort(self) -> None:
         """By thread, then by start, an enclosing one before what it encloses."""
-        order = sorted(
-            range(len(self.starts)),
-            key=lambda at: (self.threads[at], self.starts[at], -self.ends[at]),
-        )
+        order = sorted(range(len(self)), key=self.ends.__getitem__, reverse=True)
+        order.sort(key=self.starts.__getitem__)
+        order.sort(key=self.threads.__getitem__)
         for column in ("starts", "ends", "names", "threads", "ids", "others"):
             values = getattr(self, column)
             setattr(self, column, array(values.typecode, (values[at] for at in order)))
+
+    def rows(self) -> Iterator[tuple[int, int, int, int]]:
+        """Start, end, number of the name and of the thread of each."""
+        return zip(self.starts, self.ends, self.names, self.threads, strict=True)
 
 
 class DeviceSpans:
@@ -123,6 +127,13 @@ class MemoryLevels:
         self.allocated.append(allocated)
         self.reserved.append(reserved)
 
+    def sort(self) -> None:
+        """By time."""
+        order = sorted(range(len(self.times)), key=self.times.__getitem__)
+        for column in ("times", "allocated", "reserved"):
+            values = getattr(self, column)
+            setattr(self, column, array("q", (values[at] for at in order)))
+
 
 class Recording:
     """One profiler's trace of one process.
@@ -132,7 +143,7 @@ class Recording:
         epoch_ns: Unix time of the trace's time 0.
         names: of everything.
         threads: of the host.
-        ops: operators; their `ids` is what kernels call them by, `others` an index of `costs`.
+        ops: operators; their `ids` is what kernels call them by, `others` an index of `inputs`.
         frames: Python functions that took a while, and modules.
         module_names: those names of `frames` that are calls of modules.
         calls: of the interfaces of runtime and driver; their `ids` are correlations, `others` ids
@@ -141,8 +152,9 @@ class Recording:
         annotations: what the program named itself.
         device: the work on devices.
         device_labels: models of devices by index.
+        device_limits: bytes of memory of devices by index.
         device_type: as torch names it, None where the trace has no device.
-        costs: operations and bytes of operators.
+        inputs: what operators were called with, where that was recorded.
         memory: levels of the allocators of devices, by type and index.
         backward: when operators of the backward pass began.
         optimizer_steps: when optimizers began to step.
@@ -162,8 +174,9 @@ class Recording:
         self.annotations: list[Span] = []
         self.device = DeviceSpans()
         self.device_labels: dict[int, str] = {}
+        self.device_limits: dict[int, int] = {}
         self.device_type: str | None = None
-        self.costs: list[OpCost] = []
+        self.inputs: list[OpInputs] = []
         self.memory: dict[tuple[str, int], MemoryLevels] = {}
         self.backward = array("q")
         self.optimizer_steps = array("q")
@@ -171,3 +184,10 @@ class Recording:
         self.has_shapes = False
         self.short_frames = 0
         self.unmeasured_kernels = 0
+
+    def sort(self) -> None:
+        """Bring everything into order, once all is read."""
+        for spans in (self.ops, self.frames, self.calls):
+            spans.sort()
+        for levels in self.memory.values():
+            levels.sort()
