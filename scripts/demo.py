@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from warpspan import signals
+from warpspan.signals import names
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "examples" / "service"
@@ -103,13 +103,13 @@ def show_one_request(file: Path) -> None:
     children = [
         (by_id[span["parentSpanId"]], span)
         for span in by_id.values()
-        if attribute(span, signals.PYTORCH_OPERATION_NAME) and span.get("parentSpanId") in by_id
+        if attribute(span, names.PYTORCH_OPERATION_NAME) and span.get("parentSpanId") in by_id
     ]
     if not children:
         sys.exit(f"demo: no inference in {file} is the child of a web request's span.")
     request, inference = children[len(children) // 2]
-    batch = attribute(inference, signals.PYTORCH_INPUT_BATCH_SIZE)
-    tokens = attribute(inference, signals.PYTORCH_INPUT_SEQUENCE_LENGTH)
+    batch = attribute(inference, names.PYTORCH_INPUT_BATCH_SIZE)
+    tokens = attribute(inference, names.PYTORCH_INPUT_SEQUENCE_LENGTH)
     print(
         f"\n{len(children)} inferences are children of web requests' spans. One of them:\n"
         f"  {request['name']:<24}{milliseconds(request)}   trace {request['traceId']}\n"

@@ -75,8 +75,8 @@ def test_the_command_line_starts_without_torch():
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
 def test_files_are_short(path):
-    """No source file has more than 400 lines, but the names that are made from signals.yaml."""
-    if path.name == "signals.py":
+    """No source file has more than 400 lines, but the names that are made from registry.yaml."""
+    if path.parent.name == "signals":
         return
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 

@@ -15,11 +15,11 @@ from wrapt import register_post_import_hook
 from warpspan import config, guard
 
 if TYPE_CHECKING:
-    from warpspan.instrumentation import Instrumentation
-    from warpspan.tracker import Tracker
+    from warpspan.runtime.tracker import Tracker
+    from warpspan.session import Session
 
 _lock = threading.RLock()
-_instrumentation: Instrumentation | None = None
+_instrumentation: Session | None = None
 
 
 class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -50,13 +50,13 @@ class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _patch(self) -> None:
         global _instrumentation
         # Imported late: it needs torch, and the host pays for that only when it uses it itself.
-        from warpspan.instrumentation import Instrumentation
+        from warpspan.session import Session
 
         with _lock:
             if self._wanted is None or _instrumentation is not None:
                 return
             try:
-                _instrumentation = Instrumentation(*self._wanted)
+                _instrumentation = Session(*self._wanted)
             except Exception as error:
                 guard.caught("instrument", error)
 

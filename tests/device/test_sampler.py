@@ -275,10 +275,10 @@ def test_no_sampling_where_it_is_switched_off(fake, live_device, work):
 
 def test_without_a_driver_one_line(live_device, work, monkeypatch, caplog):
     """There is a GPU and no NVML: one sentence, and spans with all that torch tells."""
-    from warpspan.device import none
+    from warpspan.device import driver
 
     monkeypatch.setattr(
-        Sampler.__init__, "__defaults__", (lambda: none.NoDriver(none.LIBRARY_MISSING),)
+        Sampler.__init__, "__defaults__", (lambda: driver.NoDriver(driver.LIBRARY_MISSING),)
     )
     with InMemoryTelemetry(sample_period_s=0.1) as telemetry:
         for _ in range(5):

@@ -41,10 +41,13 @@ class Identity(nn.Module):
 def sizes(tracker):
     """How much there is of all that one instrumentation holds."""
     return {
-        "queue": len(tracker.completion._queue),
+        "queue": len(tracker.finisher._queue),
         "registry": len(tracker.registry._entries),
-        "places": [(place.device.type, place.open) for place in tracker.places],
-        "drops": dict(tracker.completion.dropped),
+        "places": [
+            (runtime_device.device.type, runtime_device.open)
+            for runtime_device in tracker.runtime_devices
+        ],
+        "drops": dict(tracker.finisher.dropped),
     }
 
 

@@ -74,9 +74,14 @@ def test_user_hooks_of_every_kind(telemetry, model, expected):
         for handle in handles:
             handle.remove()
     assert torch.equal(model.linear(3 * X) + 1, output)
-    around = ["global pre", "pre", "pre with kwargs", "global pre"]  # the second is the Linear's
+    attribution = [
+        "global pre",
+        "pre",
+        "pre with kwargs",
+        "global pre",
+    ]  # the second is the Linear's
     assert [
-        *around,
+        *attribution,
         "global post",
         "global post",
         "post",
@@ -200,7 +205,7 @@ def test_a_thousand_models(telemetry):
 
 def test_a_model_that_dies_before_its_span_ends(telemetry):
     """Its class is known; what was not counted in time is absent."""
-    finisher = instrumentor.active_tracker().completion
+    finisher = instrumentor.active_tracker().finisher
     with finisher._working:  # nothing is finished as long as this is held
         Model().eval()(X)
     (span,) = telemetry.inferences()

@@ -261,7 +261,7 @@ def test_only_spans_or_only_metrics(uninstrumented, expected, model):
 def test_more_inferences_than_the_queue_holds(uninstrumented, model):
     """They go on; what was not recorded is counted, and open calls go down to zero again."""
     uninstrumented.instrument(queue_size=16)
-    with instrumentor.active_tracker().completion._working:  # nothing is finished meanwhile
+    with instrumentor.active_tracker().finisher._working:  # nothing is finished meanwhile
         threads = [threading.Thread(target=lambda: [model(X) for _ in range(20)]) for _ in range(2)]
         for thread in threads:
             thread.start()

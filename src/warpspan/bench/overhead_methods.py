@@ -18,9 +18,9 @@ import torch
 import warpspan
 from warpspan import instrumentor
 from warpspan.bench.overhead_statistics import rounds
-from warpspan.hooks import cuda_graph
-from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
+from warpspan.hooks.torch import cuda_graph
+from warpspan.hooks.torch.module_call import Switch
 
 #: What a call may cost more than torch's own, in nanoseconds.
 LIMIT_NS = 100.0

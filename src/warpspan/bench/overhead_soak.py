@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from warpspan import signals
 from warpspan.bench.overhead_modes import RECORDED, QuietReader, set_providers
 from warpspan.bench.overhead_variants import Stack
 from warpspan.instrumentor import WarpspanInstrumentor, active_tracker
 from warpspan.probes.memory import process_rss_bytes
+from warpspan.signals import instruments
 
 _STEPS = 20
 _CHECK = 1_000
@@ -77,9 +77,9 @@ def run(calls: int) -> Soak:
                     model(argument)
                     done += 1
                 model.inner_ns.clear()
-                queue_max = max(queue_max, len(tracker.completion._queue))
+                queue_max = max(queue_max, len(tracker.finisher._queue))
                 if done <= calm:
-                    tracker.completion.flush(_DRAIN_S)
+                    tracker.finisher.flush(_DRAIN_S)
             rss_bytes.append(process_rss_bytes())
     seconds = time.monotonic() - began
     tracker.flush(_DRAIN_S)
@@ -104,8 +104,8 @@ def _counts(reader: QuietReader) -> tuple[int, int]:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
                 points: Any = metric.data.data_points
-                if metric.name == signals.METRIC_PYTORCH_INFERENCE_DURATION.name:
+                if metric.name == instruments.PYTORCH_INFERENCE_DURATION.name:
                     finished = sum(point.count for point in points)
-                elif metric.name == signals.METRIC_WARPSPAN_DROPPED.name:
+                elif metric.name == instruments.WARPSPAN_DROPPED.name:
                     dropped = sum(point.value for point in points)
     return finished, dropped

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from warpspan import guard
-from warpspan.device import identity, none
-from warpspan.device.base import Driver, Reader
+from warpspan.device import discovery, identity
+from warpspan.device.driver import Driver, NoReader, Reader
 from warpspan.device.meter import Meter
 from warpspan.device.status import Publisher
 from warpspan.probes import clock
-from warpspan.probes.place import Place
+from warpspan.probes.runtime_device import RuntimeDevice
 
 _logger = logging.getLogger("warpspan")
 
@@ -43,7 +43,7 @@ class Sampler:
         self,
         period_s: float,
         environ: Mapping[str, str],
-        open_driver: Callable[[], Driver] = none.driver,
+        open_driver: Callable[[], Driver] = discovery.open_driver,
     ) -> None:
         self.period_s = max(MIN_PERIOD_S, period_s)
         self._environ = environ
@@ -69,11 +69,11 @@ class Sampler:
     def __iter__(self) -> Iterator[Meter]:
         return (watch.meter for watch in list(self._watches))
 
-    def attach(self, place: Place) -> Meter | None:
+    def attach(self, runtime_device: RuntimeDevice) -> Meter | None:
         """A meter for a device; the first one starts the thread. None where it has no events."""
-        if place.timeline is None or self._stopped:
+        if runtime_device.timeline is None or self._stopped:
             return None
-        meter = Meter(place, 2 * self.period_s, self.hurry)
+        meter = Meter(runtime_device, 2 * self.period_s, self.hurry)
         self._watches.append(_Watch(meter, self._environ))
         with self._starting:
             if self._thread is None:
@@ -196,19 +196,19 @@ class _Watch:
             guard.caught("sampler", error)
 
     def _find(self, driver: Driver) -> Reader:
-        device = self.meter.place.device
+        device = self.meter.runtime_device.device
         gpus = driver.gpus()
         uuid = identity.find(gpus, device.ordinal or 0, device.id, self._environ)
         if uuid is None:
             if not gpus:
-                return none.NoReader("", found=False)  # asked again once the driver answers
+                return NoReader("", found=False)  # asked again once the driver answers
             _logger.warning(
                 "warpspan: no device telemetry for cuda:%s: the driver's devices do not tell "
                 "which one it is. CUDA_DEVICE_ORDER=PCI_BUS_ID does.",
                 device.ordinal,
             )
             self.meter.stop()
-            return none.NoReader("")
+            return NoReader("")
         reader = driver.reader(uuid)
         self.meter.scope = reader.scope
         return reader

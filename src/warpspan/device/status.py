@@ -97,11 +97,11 @@ class Publisher:
         current = (now_s, meter.inferences, meter.measured, meter.reported)
         before = self._before.get(meter)
         self._before[meter] = current
-        device = meter.place.device
+        device = meter.runtime_device.device
         found: dict[str, Any] = {
             "id": meter.latest.device_id if meter.latest is not None else device.id,
             "index": device.ordinal,
-            "open": meter.place.open,
+            "open": meter.runtime_device.open,
             "inferences": meter.inferences,
         }
         if before is None:

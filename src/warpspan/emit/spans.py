@@ -15,8 +15,9 @@ from opentelemetry.trace import (
     Tracer,
 )
 
-from warpspan import guard, signals
+from warpspan import guard
 from warpspan.records import Inference, StepTime
+from warpspan.signals import names
 
 #: Child spans of one inference: each costs the finisher about 30 µs, and the exporter as much.
 STEP_SPAN_LIMIT = 128
@@ -93,9 +94,9 @@ class Spans:
             span.add_event(
                 "pytorch.steps",
                 {
-                    signals.PYTORCH_STEP_PHASES: [step.phase for step in steps],
-                    signals.PYTORCH_STEP_STARTS: [step.start_s for step in steps],
-                    signals.PYTORCH_STEP_DURATIONS: [step.duration_s for step in steps],
+                    names.PYTORCH_STEP_PHASES: [step.phase for step in steps],
+                    names.PYTORCH_STEP_STARTS: [step.start_s for step in steps],
+                    names.PYTORCH_STEP_DURATIONS: [step.duration_s for step in steps],
                 },
                 record.end_ns,
             )
@@ -106,7 +107,7 @@ class Spans:
                 step.phase,
                 context,
                 SpanKind.INTERNAL,
-                {signals.PYTORCH_STEP_PHASE: step.phase},
+                {names.PYTORCH_STEP_PHASE: step.phase},
                 None,
                 start_ns,
             )

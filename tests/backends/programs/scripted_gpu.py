@@ -88,7 +88,7 @@ def request(tracer, clock, route, model, texts):
     span.end(clock.wall_ns())
     clock.advance(PAUSE_S)
     # warpspan.flush() would export the metrics, too, and the series get points at different times.
-    assert active_tracker().completion.flush(60)
+    assert active_tracker().finisher.flush(60)
 
 
 def main():
