@@ -121,6 +121,6 @@ def _sorted(pairs: Iterable[tuple[int, int]]) -> Intervals:
     made = Intervals()
     for start_ns, end_ns in pairs:
         if start_ns < end_ns:
-            made._starts.append(start_ns)  # noqa: SLF001
-            made._ends.append(end_ns)  # noqa: SLF001
+            made._starts.append(start_ns)
+            made._ends.append(end_ns)
     return made

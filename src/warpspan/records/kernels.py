@@ -19,7 +19,7 @@ class KernelTotal(NamedTuple):
     Args:
         name: of the kernel.
         operator: innermost operator that launched it, None where the trace does not tell.
-        count: how often it ran.
+        total: how often it ran.
         time_s: its device time, runs on several streams added up.
         tensor_cores: whether its name is that of a kernel for tensor or matrix cores.
         shapes: types and shapes of the operator's tensors, of several those with most time.
@@ -27,7 +27,7 @@ class KernelTotal(NamedTuple):
 
     name: str
     operator: str | None
-    count: int
+    total: int
     time_s: float
     tensor_cores: bool
     shapes: str | None = None
@@ -39,14 +39,14 @@ class CopyTotal(NamedTuple):
     Args:
         direction: `h2d`, `d2h`, `d2d`, `p2p`, or `other`.
         memory: `pageable` or `pinned` for the side of the host, None where it is not told.
-        count: how many.
+        total: how many.
         nbytes: what was copied, None where a copy does not say it.
         time_s: their device time.
     """
 
     direction: str
     memory: str | None
-    count: int
+    total: int
     nbytes: int | None
     time_s: float
 
@@ -57,7 +57,7 @@ class WaitTotal(NamedTuple):
     Args:
         kind: as in `pytorch.sync.*`.
         call: the function of the driver or the runtime.
-        count: how many.
+        total: how many.
         time_s: the host's time in them.
         idle_s: of it, what the device was idle. A wait costs nothing while the device works.
         frame: the Python function that waited longest, where the trace has Python functions.
@@ -66,7 +66,7 @@ class WaitTotal(NamedTuple):
 
     kind: str
     call: str
-    count: int
+    total: int
     time_s: float
     idle_s: float | None
     frame: str | None

@@ -196,8 +196,6 @@ class KinetoReader:
         arguments = event.get("args") or {}
         device = _integer(arguments, "device")
         stream = _integer(arguments, "stream")
-        occupancy = arguments.get("est. achieved occupancy %")
-        sound = isinstance(occupancy, int | float) and math.isfinite(occupancy)
         kept.device.add(
             kind,
             start_ns,
@@ -208,7 +206,7 @@ class KinetoReader:
             _integer(arguments, "correlation"),
             _integer(arguments, "External id", "external id"),
             _integer(arguments, "bytes"),
-            float(occupancy) if sound else -1.0,
+            _number(arguments.get("est. achieved occupancy %")),
         )
 
     def _add_device_sync(self, event: Mapping[str, Any]) -> None:
@@ -258,6 +256,11 @@ def _ignore(_: Mapping[str, Any]) -> None:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float:
+    """A number that can be counted with, else -1."""
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else -1.0
 
 
 def _integer(arguments: Mapping[str, Any], *names: str) -> int:

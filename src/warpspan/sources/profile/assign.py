@@ -18,8 +18,8 @@ class Assignment:
     """The work on devices, by inference.
 
     Work belongs to the inference in which its launch lies, on the thread of the launch if one is
-    open there; where the trace has no launch of it, to the one that was open when it began, or
-    that began last.
+    open there. Where the trace has no launch of it, or where a pool of threads launches, it belongs
+    to the one that began last.
 
     Args:
         recording: sorted.
@@ -69,7 +69,10 @@ class Assignment:
             return 0
         recording = self._recording
         if launch >= 0:
-            return self._open(recording.calls.threads[launch], recording.calls.starts[launch])
+            thread, time_ns = recording.calls.threads[launch], recording.calls.starts[launch]
+            if recording.async_launches and thread not in self._by_thread:
+                return bisect_right(self._all_starts, time_ns) - 1
+            return self._open(thread, time_ns)
         if op >= 0:
             return self._open(recording.ops.threads[op], recording.ops.starts[op])
         unit = bisect_right(self._all_starts, recording.device.starts[at]) - 1
@@ -119,9 +122,7 @@ class _Calls:
 
     def graphs(self, launched: Sequence[int]) -> tuple[int, int]:
         """How many CUDA graphs were launched, and how many of them without any work."""
-        kinds = {
-            number for number, name in enumerate(self._names) if _GRAPH_LAUNCH.search(name)
-        }
+        kinds = {number for number, name in enumerate(self._names) if _GRAPH_LAUNCH.search(name)}
         if not kinds:
             return 0, 0
         graphs = {at for at, name in enumerate(self._calls.names) if name in kinds}

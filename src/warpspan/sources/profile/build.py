@@ -184,14 +184,14 @@ def _syncs(waits: Sequence[WaitTotal]) -> Syncs | None:
     longest = max(waits, key=lambda wait: wait.longest_s)
     kinds = sorted({wait.kind for wait in waits})
     return Syncs(
-        total=sum(wait.count for wait in waits),
+        total=sum(wait.total for wait in waits),
         stalled_s=sum(wait.time_s for wait in waits),
         longest_kind=longest.kind,
         longest_s=longest.longest_s,
         kinds=tuple(
             SyncKind(
                 kind,
-                sum(wait.count for wait in waits if wait.kind == kind),
+                sum(wait.total for wait in waits if wait.kind == kind),
                 sum(wait.time_s for wait in waits if wait.kind == kind),
             )
             for kind in kinds
@@ -200,8 +200,9 @@ def _syncs(waits: Sequence[WaitTotal]) -> Syncs | None:
 
 
 def _transfers(work: DeviceWork) -> Transfers | None:
-    ways = [_transfer(work, way) for way in ("h2d", "d2h", "d2d")]
-    return Transfers(*ways) if any(way is not None for way in ways) else None
+    h2d, d2h, d2d = (_transfer(work, way) for way in ("h2d", "d2h", "d2d"))
+    found = Transfers(h2d, d2h, d2d)
+    return None if found == Transfers() else found
 
 
 def _transfer(work: DeviceWork, direction: str) -> Transfer | None:
@@ -211,7 +212,7 @@ def _transfer(work: DeviceWork, direction: str) -> Transfer | None:
     time_s = sum(copy.time_s for copy in copies)
     nbytes = _sum([copy.nbytes for copy in copies])
     return Transfer(
-        total=sum(copy.count for copy in copies),
+        total=sum(copy.total for copy in copies),
         nbytes=nbytes,
         pageable_bytes=_pageable(copies),
         time_s=time_s,

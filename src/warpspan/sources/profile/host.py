@@ -104,7 +104,8 @@ class HostThread:
     """When one thread of the host was in what."""
 
     def __init__(self, recording: Recording, thread: int) -> None:
-        waits, calls = [], []
+        waits: list[tuple[int, int]] = []
+        calls: list[tuple[int, int]] = []
         names = list(recording.names)
         for start_ns, end_ns, name, on in recording.calls.rows():
             if on == thread:
@@ -120,7 +121,8 @@ class HostThread:
         for inside in (self.waits, self._calls, self._ops, self._python):
             parts.append((time & inside).total_s)
             time -= inside
-        return HostShare(*parts, other_s=time.total_s)
+        wait_s, driver_s, operator_s, python_s = parts
+        return HostShare(wait_s, driver_s, operator_s, python_s, time.total_s)
 
 
 def _of(spans: HostSpans, thread: int) -> Iterable[tuple[int, int]]:

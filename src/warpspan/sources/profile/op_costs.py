@@ -301,20 +301,72 @@ _FORMULAS.update(
 )
 _FORMULAS.update(
     dict.fromkeys(
-        "native_layer_norm layer_norm native_batch_norm batch_norm cudnn_batch_norm "
-        "miopen_batch_norm _batch_norm_impl_index native_group_norm group_norm rms_norm "
-        "_fused_rms_norm _softmax softmax _log_softmax".split(),
+        [
+            "native_layer_norm",
+            "layer_norm",
+            "native_batch_norm",
+            "batch_norm",
+            "cudnn_batch_norm",
+            "miopen_batch_norm",
+            "_batch_norm_impl_index",
+            "native_group_norm",
+            "group_norm",
+            "rms_norm",
+            "_fused_rms_norm",
+            "_softmax",
+            "softmax",
+            "_log_softmax",
+        ],
         ("normalization", _per_item(5)),
     )
 )
 _FORMULAS.update(
     dict.fromkeys(
-        "add sub mul div pow exp log neg abs rsqrt sqrt relu gelu silu sigmoid tanh hardtanh "
-        "leaky_relu elu clamp clamp_min where masked_fill eq ne lt gt le ge cos sin erf "
-        "addcmul bitwise_and bitwise_or logical_not lerp threshold_backward".split(),
+        [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "pow",
+            "exp",
+            "log",
+            "neg",
+            "abs",
+            "rsqrt",
+            "sqrt",
+            "relu",
+            "gelu",
+            "silu",
+            "sigmoid",
+            "tanh",
+            "hardtanh",
+            "leaky_relu",
+            "elu",
+            "clamp",
+            "clamp_min",
+            "where",
+            "masked_fill",
+            "eq",
+            "ne",
+            "lt",
+            "gt",
+            "le",
+            "ge",
+            "cos",
+            "sin",
+            "erf",
+            "addcmul",
+            "bitwise_and",
+            "bitwise_or",
+            "logical_not",
+            "lerp",
+            "threshold_backward",
+        ],
         ("elementwise", _per_item(1)),
     )
 )
 _FORMULAS.update(
-    dict.fromkeys("sum mean amax argmax cumsum any all".split(), ("elementwise", _reduction))
+    dict.fromkeys(
+        ["sum", "mean", "amax", "argmax", "cumsum", "any", "all"], ("elementwise", _reduction)
+    )
 )

@@ -10,10 +10,12 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from warpspan.records.kernels import EngineStep
 from warpspan.sources.profile.op_costs import OpInputs
 
 KERNEL, COPY, FILL = range(3)
 """The kinds of work on a device."""
+
 
 class Numbered(dict[str, int]):
     """Numbers for texts that come again and again."""
@@ -30,6 +32,31 @@ class Span(NamedTuple):
     start_ns: int
     end_ns: int
     thread: int
+
+
+class Unit(NamedTuple):
+    """A part of a trace that is an inference, or a step of a training.
+
+    Args:
+        kind: what it was found by: engine, module, library, function, annotation, compiled, step,
+            or trace for the whole.
+        operation: what ran, as on a span.
+        model: class name of the model, None where the trace does not tell.
+        start_ns: its begin on the host.
+        end_ns: its end on the host.
+        thread: number of its thread, of the busiest one for a whole trace.
+        training: whether a backward pass or an optimizer belongs to it.
+        engine: what a serving engine says of its step.
+    """
+
+    kind: str
+    operation: str
+    model: str | None
+    start_ns: int
+    end_ns: int
+    thread: int
+    training: bool = False
+    engine: EngineStep | None = None
 
 
 class HostSpans:
@@ -150,6 +177,8 @@ class Recording:
             of `ops`.
         device_syncs: waits as the device saw them; their `ids` are correlations.
         annotations: what the program named itself.
+        units: the inferences, where the profiler marks them.
+        async_launches: whether work is launched by other threads than the one that called.
         device: the work on devices.
         device_labels: models of devices by index.
         device_limits: bytes of memory of devices by index.
@@ -172,6 +201,8 @@ class Recording:
         self.device_syncs = HostSpans()
         self.module_names: set[int] = set()
         self.annotations: list[Span] = []
+        self.units: list[Unit] = []
+        self.async_launches = False
         self.device = DeviceSpans()
         self.device_labels: dict[int, str] = {}
         self.device_limits: dict[int, int] = {}

@@ -161,4 +161,3 @@ class Waits:
         call = self._names[self._calls.names[at]].lower()
         kind = next((kind for kind in ("stream", "event", "memcpy") if kind in call), "synchronize")
         return "copy" if "memcpy" in call else kind
-

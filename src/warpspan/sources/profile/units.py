@@ -11,34 +11,8 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
-from typing import NamedTuple
-
 from warpspan.records.kernels import EngineStep
-from warpspan.sources.profile.recording import Recording, Span
-
-
-class Unit(NamedTuple):
-    """A part of a trace that is an inference, or a step of a training.
-
-    Args:
-        kind: what it was found by: engine, module, library, annotation, compiled, step, trace.
-        operation: what ran, as on a span.
-        model: class name of the model, None where the trace does not tell.
-        start_ns: its begin on the host.
-        end_ns: its end on the host.
-        thread: number of its thread, of the busiest one for a whole trace.
-        training: whether a backward pass or an optimizer belongs to it.
-        engine: what a serving engine says of its step.
-    """
-
-    kind: str
-    operation: str
-    model: str | None
-    start_ns: int
-    end_ns: int
-    thread: int
-    training: bool = False
-    engine: EngineStep | None = None
+from warpspan.sources.profile.recording import Recording, Span, Unit
 
 
 _MODULE = re.compile(r"nn\.Module: (.*?)(?:_\d+)?$")
@@ -71,6 +45,8 @@ _COUNTER = re.compile(r"[\s_#:.\-]*\d+$")
 
 def find_units(recording: Recording) -> list[Unit]:
     """The inferences and training steps of a trace, by start."""
+    if recording.units:
+        return _with_training(recording, sorted(recording.units, key=lambda unit: unit.start_ns))
     for find in (_engine_steps, _calls, _annotations, _compiled, _steps, _whole):
         units = sorted(find(recording), key=lambda unit: (unit.start_ns, -unit.end_ns))
         if units:
@@ -81,9 +57,7 @@ def find_units(recording: Recording) -> list[Unit]:
 def _engine_steps(recording: Recording) -> Iterable[Unit]:
     """The innermost ones: an engine may wait in its own step for the one before."""
     steps = {
-        span: step
-        for span in recording.annotations
-        if (step := engine_step(span.name)) is not None
+        span: step for span in recording.annotations if (step := engine_step(span.name)) is not None
     }
     modules = _Heads(_outermost(recording, recording.module_names)) if steps else None
     for span in _innermost(steps):

@@ -61,7 +61,9 @@ class WorkReader:
         self.assignment = Assignment(recording, units, self.ops)
         self._names = list(recording.names)
         self._threads: dict[int, HostThread] = {}
-        self.lines = [DeviceLine(recording, number) for number in sorted({*recording.device.devices})]
+        self.lines = [
+            DeviceLine(recording, number) for number in sorted({*recording.device.devices})
+        ]
         self.complete = not self.assignment.graphs_without_kernels
         self._tensor = {
             number: uses_tensor_cores(self._names[number]) for number in {*recording.device.names}
@@ -139,7 +141,9 @@ class WorkReader:
             ),
         )
 
-    def timeline(self, line: DeviceLine, process: str, windows: Sequence[DeviceWork]) -> DeviceTimeline:
+    def timeline(
+        self, line: DeviceLine, process: str, windows: Sequence[DeviceWork]
+    ) -> DeviceTimeline:
         """A device over the whole trace, and its idle gaps outside of inferences."""
         start_ns, end_ns = line.busy.start_ns or 0, line.busy.end_ns or 0
         inside = Intervals((work.start_ns, work.end_ns) for work in windows)

@@ -1,0 +1,159 @@
+"""Profiler traces: recognized by what is in them, read into records.
+
+Kineto's JSON (PyTorch's profiler) and XPlane (TensorFlow's and JAX's), compressed with gzip or not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from warpspan.records.kernels import Trace
+from warpspan.sources.kineto import KinetoReader
+from warpspan.sources.profile.build import build
+from warpspan.sources.xplane import XPlaneError, read_xplane, seems_xplane
+
+_HEAD_BYTES = 1 << 20
+_GZIP = b"\x1f\x8b"
+_OTLP = re.compile(rb'\s*\{\s*"resource(?:Spans|Metrics|Logs|Profiles)"')
+_KINETO_KEYS = re.compile(
+    rb'\s*\{\s*"(?:schemaVersion|deviceProperties|distributedInfo|displayTimeUnit'
+    rb'|baseTimeNanoseconds|traceEvents|traceName|trace_id)"'
+)
+_KINETO_EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
+_EVENT_LIST = re.compile(rb'\s*\[\s*\{\s*"(?:ph|name|cat|pid|tid|ts)"')
+
+
+class TraceError(Exception):
+    """A trace has nothing to report; the message is one sentence about it."""
+
+
+class TraceFile(NamedTuple):
+    """A trace that was read.
+
+    Args:
+        trace: its records.
+        event_count: events in it.
+        broken_count: events that could not be read.
+        cut: whether it breaks off.
+    """
+
+    trace: Trace
+    event_count: int
+    broken_count: int
+    cut: bool
+
+
+def recognize(head: bytes) -> str | None:
+    """`kineto` or `xplane` by the beginning of a file that is not compressed, else None."""
+    if _OTLP.match(head):
+        return None
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if _KINETO_KEYS.match(text) or _EVENT_LIST.match(text):
+        return "kineto"
+    if text.lstrip()[:1] == b"{" and _KINETO_EVENTS.search(text):
+        return "kineto"
+    return "xplane" if seems_xplane(head) else None
+
+
+def head_of(stream: BinaryIO) -> bytes:
+    """The beginning of a file, decompressed; the stream is not at its start any more."""
+    head = stream.read(_HEAD_BYTES)
+    return decompressed_head(head)
+
+
+def decompressed_head(head: bytes) -> bytes:
+    """The beginning of a file, decompressed as far as it goes."""
+    if not head.startswith(_GZIP):
+        return head
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD_BYTES)
+    except zlib.error:
+        return b""
+
+
+def find_traces(folder: Path) -> tuple[list[Path], int]:
+    """The traces in a folder and below it, and how many other files there are."""
+    found, others = [], 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as stream:
+                if recognize(head_of(stream)) is None:
+                    others += 1
+                else:
+                    found.append(path)
+    return found, others
+
+
+def read_trace(stream: BinaryIO, name: str, head: bytes) -> TraceFile:
+    """Read one trace.
+
+    Args:
+        stream: at its start, in binary mode.
+        name: what to call it.
+        head: its beginning, decompressed.
+
+    Raises:
+        TraceError: there is nothing in it to report.
+    """
+    kind = recognize(head)
+    peek = getattr(stream, "peek", None)
+    start = peek(2)[:2] if peek is not None else b""
+    if start == _GZIP:
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=stream))
+    process = Path(name).name.removesuffix(".gz")
+    if kind == "xplane":
+        try:
+            recording = read_xplane(stream, name)
+        except XPlaneError as error:
+            raise TraceError(str(error)) from error
+        return TraceFile(build(recording, process), 0, 0, cut=False)
+    reader = KinetoReader(stream)
+    recording = reader.read()
+    events = reader.events
+    if not events.found:
+        raise TraceError(f"{name} has no traceEvents: it breaks off before them, or has none")
+    broken = events.broken_count + reader.malformed_count
+    if not (len(recording.ops) or len(recording.device) or len(recording.annotations)):
+        raise TraceError(_nothing(name, events.event_count, broken, reader.foreign_count))
+    return TraceFile(build(recording, process), events.event_count, broken, events.cut)
+
+
+def _nothing(name: str, events: int, broken: int, foreign: int) -> str:
+    if broken and broken == events:
+        return f"the values of all {broken:,} events in {name} are broken"
+    if events == 0:
+        return f"{name} is a trace without any event"
+    if foreign:
+        return (
+            f"{name} is a trace in Chrome's format, but not of PyTorch's profiler: none of its "
+            f"{events:,} events is an operator, a kernel or an annotation of it"
+        )
+    return f"{name} has no operator, no kernel and no annotation: nothing was profiled"
+
+
+def named_apart(files: Iterable[TraceFile], names: Iterable[str]) -> list[TraceFile]:
+    """Files whose processes have the same name, as two traces of one rank, get their own."""
+    held = list(zip(files, names, strict=True))
+    processes = [file.trace.process for file, _ in held]
+    return [
+        file
+        if processes.count(file.trace.process) == 1
+        else file._replace(trace=_renamed(file.trace, f"{file.trace.process} ({name})"))
+        for file, name in held
+    ]
+
+
+def _renamed(trace: Trace, process: str) -> Trace:
+    return trace._replace(
+        process=process,
+        inferences=tuple(
+            one._replace(inference=one.inference._replace(process=process))
+            for one in trace.inferences
+        ),
+        devices=tuple(device._replace(process=process) for device in trace.devices),
+    )
