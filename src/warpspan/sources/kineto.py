@@ -145,6 +145,7 @@ class KinetoReader:
 
     def _add_frame(self, event: Mapping[str, Any]) -> None:
         kept, name = self.recording, _ADDRESS.sub("", str(event["name"]))
+        kept.has_python = True
         start_ns, end_ns = self._times(event)
         if name.startswith("nn.Module: "):
             kept.module_names.add(kept.names[name])

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from warpspan.sources.profile.recording import COPY, FILL, KERNEL, Recording, Span, Unit
 from warpspan.sources.profile.totals import copy_direction
-from warpspan.sources.xplane_schema import x_space
+from warpspan.sources.xplane_schema import ONE_OF, x_space
 
 MAX_BYTES = (1 << 31) - 1
 """protobuf reads no larger message."""
@@ -27,8 +27,11 @@ _DEVICE = re.compile(r"/device:(GPU|TPU|XPU):(\d+)")
 _DEVICE_TYPES = {"GPU": "cuda", "TPU": "tpu", "XPU": "xpu"}
 _CALL = re.compile(r"(?:cuda|cu|hip)[A-Z]\w+$")
 _FUNCTION = re.compile(r"PjitFunction\((.*)\)$")
-# Of TensorFlow: a `tf.function`, or a model of Keras that is one.
-_TENSORFLOW_CALL = re.compile(r"FunctionRun|DirectSession::Run|Session::Run")
+_TENSORFLOW_RUN = re.compile(r"FunctionRun$|(?:Direct)?Session::Run")
+# An operator of TensorFlow in a graph (`name:type`), or run eagerly.
+_TENSORFLOW_OP = re.compile(r"[^:]+:[A-Za-z_]\w*$|EagerLocalExecute: (?!__inference_)")
+# What TensorFlow and JAX call the operators of a backward pass.
+_BACKWARD = re.compile(r"gradient_tape/|transpose\(jvp")
 _SIZE = re.compile(r"(?:size|num_bytes):(\d+)")
 _HOST_MEMORY = re.compile(r"kind_(?:src|dst):(pageable|pinned)")
 _FILL = re.compile(r"memset|rocclr_fillBuffer", re.IGNORECASE)
@@ -133,23 +136,28 @@ class _Reader:
     def _add_host(self, event: _Event, thread: int) -> None:
         kept, name = self.kept, event.name
         span = Span(name, event.start_ns, event.end_ns, thread)
-        if name.startswith("$"):
-            kept.frames.add(event.start_ns, event.end_ns, kept.names[name[1:]], thread)
-            return
+        operator = str(event.stats.get("hlo_op") or event.stats.get("tf_op") or "")
         if _CALL.match(name):
             number = int(event.stats.get("correlation_id", -1))
             kept.calls.add(event.start_ns, event.end_ns, kept.names[name], thread, number)
-            name = str(event.stats.get("hlo_op") or event.stats.get("tf_op") or "")
-            if not name:
-                return
-        elif "step_num" in event.stats:
+        elif _TENSORFLOW_OP.match(name):
+            operator = name
+        elif not operator:
+            kept.has_python = kept.has_python or name.startswith("$")
+            kept.frames.add(span.start_ns, span.end_ns, kept.names[name.lstrip("$")], thread)
+        if operator:
+            kept.ops.add(span.start_ns, span.end_ns, kept.names[operator], thread)
+            if _BACKWARD.search(f"{operator} {event.stats.get('tf_op', '')}"):
+                kept.backward.append(span.start_ns)
+        if "step_num" in event.stats:
             training = name.lower().startswith("train")
             self._steps.append(Unit("step", name, None, *span[1:], training=training))
         elif match := _FUNCTION.match(name):
             self._functions.append(Unit("function", "jit", match[1], *span[1:]))
-        elif _TENSORFLOW_CALL.match(name):
+        elif "tf_function_call" in event.stats:
+            self._functions.append(Unit("function", "function", name, *span[1:]))
+        elif _TENSORFLOW_RUN.match(name):
             self._runs.append(Unit("function", "function", None, *span[1:]))
-        kept.ops.add(event.start_ns, event.end_ns, kept.names[name], thread)
 
     def finished(self) -> Recording:
         """What was read, with the inferences that the profiler marked."""
@@ -180,11 +188,11 @@ class _Names:
         """Names and values."""
         found = {}
         for stat in stats:
-            for field, value in stat.ListFields():
-                if field.name == "ref_value":
-                    value = self._stats.get(value, "")
-                if field.name != "metadata_id":
-                    found[self._stats.get(stat.metadata_id, "")] = value
+            field = stat.WhichOneof(ONE_OF)
+            if field is not None:
+                value = getattr(stat, field)
+                value = self._stats.get(value, "") if field == "ref_value" else value
+                found[self._stats.get(stat.metadata_id, "")] = value
         return found
 
     def events(self, line: Any) -> list[_Event]:
@@ -192,7 +200,7 @@ class _Names:
         base_ps = line.timestamp_ns * 1000
         found = []
         for event in line.events:
-            if event.num_occurrences and not event.offset_ps:  # a sum, without a time
+            if event.WhichOneof(ONE_OF) == "num_occurrences":  # a sum, without a time
                 continue
             name, stats = self._events.get(event.metadata_id, ("", {}))
             start_ps = base_ps + event.offset_ps

@@ -49,19 +49,19 @@ MESSAGES: dict[str, tuple[str, ...]] = {
     ),
     "XEvent": (
         "int64 metadata_id = 1",
-        "int64 offset_ps = 2",
+        "oneof int64 offset_ps = 2",
         "int64 duration_ps = 3",
         "repeated XStat stats = 4",
-        "int64 num_occurrences = 5",
+        "oneof int64 num_occurrences = 5",
     ),
     "XStat": (
         "int64 metadata_id = 1",
-        "double double_value = 2",
-        "uint64 uint64_value = 3",
-        "int64 int64_value = 4",
-        "string str_value = 5",
-        "bytes bytes_value = 6",
-        "uint64 ref_value = 7",
+        "oneof double double_value = 2",
+        "oneof uint64 uint64_value = 3",
+        "oneof int64 int64_value = 4",
+        "oneof string str_value = 5",
+        "oneof bytes bytes_value = 6",
+        "oneof uint64 ref_value = 7",
     ),
     "XEventMetadata": (
         "int64 id = 1",
@@ -73,6 +73,10 @@ MESSAGES: dict[str, tuple[str, ...]] = {
 }
 
 
+ONE_OF = "value"
+"""What the alternatives of a message are called here; the name is not on the wire."""
+
+
 @cache
 def x_space() -> Any:
     """The class of a whole file, as protobuf makes it."""
@@ -82,12 +86,16 @@ def x_space() -> Any:
     for message, fields in MESSAGES.items():
         description = file.message_type.add(name=message)
         for text in fields:
-            *repeated, kind, name, _, number = text.split()
+            *rule, kind, name, _, number = text.split()
             field = description.field.add(
                 name=name,
                 number=int(number),
-                label=_FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL,
+                label=_FIELD.LABEL_REPEATED if rule == ["repeated"] else _FIELD.LABEL_OPTIONAL,
             )
+            if rule == ["oneof"]:  # no message has more than one
+                if not description.oneof_decl:
+                    description.oneof_decl.add(name=ONE_OF)
+                field.oneof_index = 0
             if kind in _SCALARS:
                 field.type = _SCALARS[kind]
             else:

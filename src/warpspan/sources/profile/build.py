@@ -77,7 +77,7 @@ def build(recording: Recording, process: str) -> Trace:
         waits=waits.times,
         coverage=Coverage(
             kernels=bool(len(recording.device)),
-            python=bool(len(recording.frames)),
+            python=recording.has_python,
             shapes=recording.has_shapes,
             memory=bool(recording.memory),
             by_time=assignment.by_time,
@@ -165,8 +165,15 @@ class _Builder:
         return limits.get(number) or (every.pop() if len(every) == 1 else None)
 
     def _operators(self, unit: Unit) -> tuple[KernelTotal, ...]:
-        """The operators of an inference on a CPU, by their own time."""
-        inside = self._reader.ops.started(unit.thread, unit.start_ns, unit.end_ns)
+        """The operators of an inference on a CPU, by their own time, added up over threads."""
+        threads = {unit.thread}
+        if self._recording.async_launches:
+            threads = {*self._recording.threads.values()}
+        inside = [
+            at
+            for thread in threads
+            for at in self._reader.ops.started(thread, unit.start_ns, unit.end_ns)
+        ]
         counts: dict[int, int] = {}
         for at in inside:
             name = self._recording.ops.names[at]

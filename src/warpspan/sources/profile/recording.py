@@ -189,6 +189,7 @@ class Recording:
         optimizer_steps: when optimizers began to step.
         rank: of a distributed program.
         has_shapes: whether operators have the shapes of their inputs.
+        has_python: whether Python functions were recorded.
         short_frames: Python functions that were too short to be kept.
         unmeasured_kernels: kernels whose counters were read and whose times were not.
     """
@@ -213,6 +214,7 @@ class Recording:
         self.optimizer_steps = array("q")
         self.rank: int | None = None
         self.has_shapes = False
+        self.has_python = False
         self.short_frames = 0
         self.unmeasured_kernels = 0
 
