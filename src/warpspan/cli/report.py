@@ -13,10 +13,12 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpspan.cli.report_traces import open_traces, print_traces
 from warpspan.report import text
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.sources.otlp_json import OtlpJsonReader
+from warpspan.sources.traces import TraceError
 
 _PROGRESS_FROM_BYTES = 16 << 20
 """A file of this size takes about a second to read."""
@@ -31,13 +33,22 @@ class CannotReportError(Exception):
 
 
 def report(file: str, *, as_json: bool) -> None:
-    """Print the summary of a file, or of standard input for `-`.
+    """Print the summary of a file, of standard input for `-`, or of a directory of traces.
 
     Raises:
         CannotReportError: with a sentence that says why there is none.
     """
-    summary, reader = read(file)
+    try:
+        traces = open_traces(file)
+    except TraceError as error:
+        raise CannotReportError(str(error), 1) from error
+    except OSError:
+        traces = None  # said below
     name = "standard input" if file == "-" else file
+    if traces is not None:
+        print_traces(name, traces, output_console(stderr=False), as_json=as_json)
+        return
+    summary, reader = read(file)
     if not summary.rows:
         raise CannotReportError(nothing(reader, name), 1)
     if as_json:

@@ -272,6 +272,8 @@ class DeviceTimeline(NamedTuple):
         copying: when a copy ran.
         complete: False where kernels of CUDA graphs are not in the trace: then it was busy longer.
         kernels: those with most time first, at most `TOP`, of all that ran.
+        kernel_time_s: the times of all of them added up.
+        copies: by direction and memory, of all that ran.
         between: the longest idle gaps between inferences, longest first, at most `TOP`.
         between_s: all idle gaps between inferences.
         between_functions: Python functions that ran in these gaps, by their time with all that
@@ -285,6 +287,8 @@ class DeviceTimeline(NamedTuple):
     copying: Intervals
     complete: bool
     kernels: tuple[KernelTotal, ...]
+    kernel_time_s: float
+    copies: tuple[CopyTotal, ...]
     between: tuple[IdleGap, ...]
     between_s: float | None
     between_functions: tuple[HostTime, ...]

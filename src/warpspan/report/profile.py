@@ -207,6 +207,7 @@ def _device_json(line: DeviceTimeline) -> dict[str, Any]:
         "copies_alone_s": line.copies_alone_s if line.complete else None,
         "idle_between_s": line.between_s,
         "between_functions": [function._asdict() for function in line.between_functions],
+        "copies": [copy._asdict() for copy in line.copies],
         "kernels": [kernel._asdict() for kernel in line.kernels],
     }
 

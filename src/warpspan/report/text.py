@@ -33,7 +33,7 @@ class _Column(NamedTuple):
 
 
 _NAME = _Column(
-    "inference\n", lambda row: _printable(f"{row.operation} {row.model or ''}".rstrip()), "left"
+    "inference\n", lambda row: printable(f"{row.operation} {row.model or ''}".rstrip()), "left"
 )
 _COUNT = _Column("count\n", lambda row: f"{row.inference_count:,}")
 _FAILED = _Column("failed\n", lambda row: f"{sum(row.errors.values()):,}")
@@ -45,7 +45,7 @@ _HOST = (
 )
 _IDLE = _Column("idle\nshare", lambda row: _maybe(row.idle_share, share))
 _DEVICE = (
-    _Column("device\n", lambda row: _printable(_device(row)), "left"),
+    _Column("device\n", lambda row: printable(_device(row)), "left"),
     _Column(
         "device\ntime p50", lambda row: _maybe(row.device_time_s, lambda time: seconds(time.p50))
     ),
@@ -164,7 +164,7 @@ def share(value: float) -> str:
 
 def leak_sentence(leak: Leak) -> str:
     """Which model's KV caches are not released, since when, and how much they hold."""
-    model = _printable(leak.model)
+    model = printable(leak.model)
     since = "" if leak.since is None else f" since {leak.since}"
     each = ""
     if leak.per_inference_bytes is not None:
@@ -238,7 +238,7 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
     for row in rows:
         notes += _waiting_note(row)
     if errors:
-        listed = ", ".join(f"{_printable(name)} {count:,}" for name, count in errors.items())
+        listed = ", ".join(f"{printable(name)} {count:,}" for name, count in errors.items())
         notes.append(f"Failed: {listed}.")
     return [Text(note, "dim") for note in notes]
 
@@ -255,7 +255,7 @@ def _waiting_note(row: Row) -> list[str]:
     note = f"{name} waits per call: {kinds}."
     if sums.sync_site is not None:
         note += f" Most of it in {sums.sync_site}."
-    return [_printable(note)]
+    return [printable(note)]
 
 
 def _waits(sums: Waiting) -> str:
@@ -326,6 +326,6 @@ def _maybe(value: _T | None, form: Callable[[_T], str]) -> str | None:
     return None if value is None else form(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters: a name from a file must not steer the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, cast
 from warpspan.records.kernels import Trace
 from warpspan.sources.kineto import KinetoReader
 from warpspan.sources.profile.build import build
-from warpspan.sources.xplane import XPlaneError, read_xplane, seems_xplane
+from warpspan.sources.profile.recording import Recording
 
 _HEAD_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -25,6 +25,10 @@ _KINETO_KEYS = re.compile(
     rb'|baseTimeNanoseconds|traceEvents|traceName|trace_id)"'
 )
 _KINETO_EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
+# Of an XPlane: a plane with an id or none, and its name.
+_PLANE = re.compile(
+    rb"\n[\x80-\xff]{0,5}[\x00-\x7f](?:\x08[\x80-\xff]{0,9}[\x00-\x7f])?\x12[\x00-\x7f][ -~]"
+)
 _EVENT_LIST = re.compile(rb'\s*\[\s*\{\s*"(?:ph|name|cat|pid|tid|ts)"')
 
 
@@ -57,7 +61,7 @@ def recognize(head: bytes) -> str | None:
         return "kineto"
     if text.lstrip()[:1] == b"{" and _KINETO_EVENTS.search(text):
         return "kineto"
-    return "xplane" if seems_xplane(head) else None
+    return "xplane" if _PLANE.match(head) else None
 
 
 def head_of(stream: BinaryIO) -> bytes:
@@ -107,11 +111,7 @@ def read_trace(stream: BinaryIO, name: str, head: bytes) -> TraceFile:
         stream = cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     process = Path(name).name.removesuffix(".gz")
     if kind == "xplane":
-        try:
-            recording = read_xplane(stream, name)
-        except XPlaneError as error:
-            raise TraceError(str(error)) from error
-        return TraceFile(build(recording, process), 0, 0, cut=False)
+        return TraceFile(build(_xplane(stream, name), process), 0, 0, cut=False)
     reader = KinetoReader(stream)
     recording = reader.read()
     events = reader.events
@@ -121,6 +121,17 @@ def read_trace(stream: BinaryIO, name: str, head: bytes) -> TraceFile:
     if not (len(recording.ops) or len(recording.device) or len(recording.annotations)):
         raise TraceError(_nothing(name, events.event_count, broken, reader.foreign_count))
     return TraceFile(build(recording, process), events.event_count, broken, events.cut)
+
+
+def _xplane(stream: BinaryIO, name: str) -> Recording:
+    try:  # only these files need protobuf
+        from warpspan.sources.xplane import XPlaneError, read_xplane
+    except ImportError as error:
+        raise TraceError(f"{name} is an XPlane file: pip install protobuf to read it") from error
+    try:
+        return read_xplane(stream, name)
+    except XPlaneError as error:
+        raise TraceError(str(error)) from error
 
 
 def _nothing(name: str, events: int, broken: int, foreign: int) -> str:

@@ -13,16 +13,11 @@ from typing import Any, BinaryIO, NamedTuple
 from google.protobuf.message import DecodeError
 
 from warpspan.sources.profile.recording import COPY, FILL, KERNEL, Recording, Span, Unit
-from warpspan.sources.profile.totals import copy_direction
 from warpspan.sources.xplane_schema import ONE_OF, x_space
 
 MAX_BYTES = (1 << 31) - 1
 """protobuf reads no larger message."""
 
-# A plane with an id or none, and its name.
-_HEAD = re.compile(
-    rb"\n[\x80-\xff]{0,5}[\x00-\x7f](?:\x08[\x80-\xff]{0,9}[\x00-\x7f])?\x12[\x00-\x7f][ -~]"
-)
 _DEVICE = re.compile(r"/device:(GPU|TPU|XPU):(\d+)")
 _DEVICE_TYPES = {"GPU": "cuda", "TPU": "tpu", "XPU": "xpu"}
 _CALL = re.compile(r"(?:cuda|cu|hip)[A-Z]\w+$")
@@ -47,11 +42,6 @@ class _Event(NamedTuple):
     start_ns: int
     end_ns: int
     stats: Mapping[str, Any]
-
-
-def seems_xplane(head: bytes) -> bool:
-    """Whether a file begins as an XPlane does."""
-    return _HEAD.match(head) is not None
 
 
 def read_xplane(stream: BinaryIO, name: str) -> Recording:

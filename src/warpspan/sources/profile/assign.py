@@ -8,8 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from warpspan.sources.profile.host import HostIndex
-from warpspan.sources.profile.recording import Recording
-from warpspan.sources.profile.units import Unit
+from warpspan.sources.profile.recording import Recording, Unit
 
 _GRAPH_LAUNCH = re.compile(r"GraphLaunch")
 

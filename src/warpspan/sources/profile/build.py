@@ -29,9 +29,9 @@ from warpspan.records.kernels import (
     WaitTotal,
 )
 from warpspan.sources.profile.host import own_times
-from warpspan.sources.profile.recording import Recording
+from warpspan.sources.profile.recording import Recording, Unit
 from warpspan.sources.profile.totals import Waits
-from warpspan.sources.profile.units import Unit, find_units
+from warpspan.sources.profile.units import find_units
 from warpspan.sources.profile.work import WorkReader
 
 
@@ -47,7 +47,8 @@ def build(recording: Recording, process: str) -> Trace:
     busy = Intervals() if not reader.lines else reader.lines[0].busy
     for line in reader.lines[1:]:
         busy |= line.busy
-    waits = Waits(recording, reader.ops, reader.frames, busy if reader.complete else None)
+    known = reader.complete and bool(reader.lines)
+    waits = Waits(recording, reader.ops, reader.frames, busy if known else None)
     name = process if recording.rank is None else f"rank {recording.rank}"
     builder = _Builder(recording, reader, waits, name)
     work = reader.work()

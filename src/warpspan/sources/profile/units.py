@@ -11,9 +11,9 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
+
 from warpspan.records.kernels import EngineStep
 from warpspan.sources.profile.recording import Recording, Span, Unit
-
 
 _MODULE = re.compile(r"nn\.Module: (.*?)(?:_\d+)?$")
 # Loops around a model. A pipeline or an encoder also prepares inputs: that is before the inference.

@@ -18,10 +18,9 @@ from warpspan.records.kernels import (
 )
 from warpspan.sources.profile.assign import Assignment
 from warpspan.sources.profile.host import HostIndex, HostThread, Overlap
-from warpspan.sources.profile.recording import COPY, KERNEL, Recording
+from warpspan.sources.profile.recording import COPY, KERNEL, Recording, Unit
 from warpspan.sources.profile.roofline import roofline
 from warpspan.sources.profile.totals import copy_totals, kernel_totals, uses_tensor_cores
-from warpspan.sources.profile.units import Unit
 
 _SHORTEST_GAP_NS = 2_000
 """In a shorter gap nobody looks for functions."""
@@ -145,6 +144,7 @@ class WorkReader:
         self, line: DeviceLine, process: str, windows: Sequence[DeviceWork]
     ) -> DeviceTimeline:
         """A device over the whole trace, and its idle gaps outside of inferences."""
+        device = self._recording.device
         start_ns, end_ns = line.busy.start_ns or 0, line.busy.end_ns or 0
         inside = Intervals((work.start_ns, work.end_ns) for work in windows)
         idle = Intervals([(start_ns, end_ns)]) - line.busy - inside
@@ -156,6 +156,11 @@ class WorkReader:
             copying=line.copying,
             complete=self.complete,
             kernels=kernel_totals(self._recording, self.assignment, line.at),
+            kernel_time_s=sum(
+                device.ends[at] - device.starts[at] for at in line.at if device.kinds[at] == KERNEL
+            )
+            / 1e9,
+            copies=copy_totals(self._recording, line.at),
             between=self._between(idle) if self.complete else (),
             between_s=idle.total_s if self.complete else None,
             between_functions=self._functions_between(idle) if self.complete else (),
