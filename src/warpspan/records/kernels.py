@@ -150,7 +150,7 @@ class EngineStep(NamedTuple):
     Args:
         engine: vLLM, SGLang.
         prefill_requests: requests that are prefilled, in whole or in part.
-        decode_requests: requests that are decoded.
+        decode_requests: requests that go on, decoded as a rule.
         prefill_tokens: tokens of the former.
         decode_tokens: tokens of the latter.
     """
@@ -251,6 +251,7 @@ class TracedInference(NamedTuple):
         operators: operators by their own time on the host, most first, at most `TOP`; only where
             the trace has no device.
         engine: of a serving engine's step.
+        steps: when modules ran inside a loop around a model, as `generate` is.
     """
 
     inference: Inference
@@ -259,6 +260,7 @@ class TracedInference(NamedTuple):
     waits: tuple[WaitTotal, ...] = ()
     operators: tuple[KernelTotal, ...] = ()
     engine: EngineStep | None = None
+    steps: Intervals = Intervals()
 
 
 class DeviceTimeline(NamedTuple):
@@ -270,7 +272,8 @@ class DeviceTimeline(NamedTuple):
         process: whose trace it is.
         computing: when a kernel or a fill ran.
         copying: when a copy ran.
-        complete: False where kernels of CUDA graphs are not in the trace: then it was busy longer.
+        complete: False where the kernels of more than a tenth of the CUDA graphs are not in the
+            trace: then it was busy longer.
         kernels: those with most time first, at most `TOP`, of all that ran.
         kernel_time_s: the times of all of them added up.
         copies: by direction and memory, of all that ran.

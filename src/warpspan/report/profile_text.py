@@ -89,7 +89,8 @@ def _alone(line: DeviceTimeline) -> float | None:
 
 
 def _place(line: DeviceTimeline) -> str:
-    return f"{line.device.type}:{line.device.ordinal}"
+    ordinal = line.device.ordinal
+    return line.device.type if ordinal is None else f"{line.device.type}:{ordinal}"
 
 
 def _rows(rows: Sequence[ProfileRow], console: Console) -> list[Table]:

@@ -21,11 +21,14 @@ MIN_FRAME_NS = 2_000
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 _NANOSECONDS_FROM = 1e17
 """A time from here on is in nanoseconds: as microseconds it would be in the year 5138."""
+_LARGEST = 4e18
+"""No number of a trace is larger: times in nanoseconds end in the year 2096."""
 _UNINTERESTING_CALL = re.compile(r"Get|Query|IsCapturing|Attribute|EventRecord|Occupancy|SetDevice")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _TYPES = {0: "cpu", 1: "cuda", 6: "cuda", 12: "xpu", 13: "mps", 15: "hpu", 19: "mtia"}
 """torch's numbers of device types; HIP is `cuda` there."""
-_VENDORS = (("cu", "cuda"), ("hip", "cuda"), ("ze", "xpu"), ("ur", "xpu"), ("mtia", "mtia"))
+_VENDORS = {"": "cuda", "hip": "cuda"}
+"""What torch calls the devices of a runtime, where that is another name."""
 
 
 class KinetoReader:
@@ -79,7 +82,10 @@ class KinetoReader:
             self._add_memory(event)
 
     def _handler(self, category: str) -> Callable[[Mapping[str, Any]], None] | None:
-        if category.endswith(("_runtime", "_driver")) or category == "runtime":
+        vendor, _, interface = category.rpartition("_")
+        if interface in ("runtime", "driver"):
+            if self.recording.device_type is None:
+                self.recording.device_type = _VENDORS.get(vendor, vendor)
             return self._add_call
         return {
             "cpu_op": self._add_op,
@@ -107,11 +113,11 @@ class KinetoReader:
         """
         start, duration = event["ts"], event.get("dur", 0)
         if self._per_us is None:
-            self._per_us = 1 if start > _NANOSECONDS_FROM else 1000
-        if duration < 0:
-            raise ValueError(duration)
-        end = start + duration
-        whole_start, whole_end, per_us = int(start), int(end), self._per_us
+            self._per_us = 1 if _NANOSECONDS_FROM < start < _LARGEST else 1000
+        end, per_us = start + duration, self._per_us
+        if not -_LARGEST < start * per_us <= end * per_us < _LARGEST:
+            raise ValueError(start, duration)
+        whole_start, whole_end = int(start), int(end)
         return (
             whole_start * per_us + round((start - whole_start) * per_us),
             whole_end * per_us + round((end - whole_end) * per_us),
@@ -166,10 +172,6 @@ class KinetoReader:
         keep = self._kept_calls.get(name)
         if keep is None:
             keep = self._kept_calls[name] = not _UNINTERESTING_CALL.search(name)
-            if self.recording.device_type is None:
-                self.recording.device_type = next(
-                    (device for prefix, device in _VENDORS if name.startswith(prefix)), None
-                )
         if keep:
             start_ns, end_ns = self._times(event)
             arguments = event.get("args") or {}
@@ -268,8 +270,8 @@ def _integer(arguments: Mapping[str, Any], *names: str) -> int:
     """The first of these values that is a whole number, else -1."""
     for name in names:
         value = arguments.get(name)
-        if type(value) is int:
+        if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+            value = int(value)
+        if type(value) is int and -1 <= value < _LARGEST:
             return value
-        if isinstance(value, str) and value.isdecimal():
-            return int(value)
     return -1

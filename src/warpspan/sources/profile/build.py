@@ -11,6 +11,7 @@ from warpspan.records import (
     Input,
     Memory,
     Model,
+    Steps,
     SyncKind,
     Syncs,
     Timing,
@@ -71,7 +72,7 @@ def build(recording: Recording, process: str) -> Trace:
             reader.timeline(
                 line,
                 name,
-                [one for devices in work for one in devices if one.device.ordinal == line.number],
+                [one for devices in work for one in devices if one.device == reader.device(line)],
             )
             for line in reader.lines
         ),
@@ -115,12 +116,15 @@ class _Builder:
             input=Input() if unit.engine is None else Input(batch_size=unit.engine.requests),
             timing=timing,
             memory=self._memory(unit, device),
+            steps=_steps(unit),
             syncs=_syncs(waits),
             transfers=None if main is None else _transfers(main),
             process=self._process,
         )
         operators = () if self._recording.device else self._operators(unit)
-        return TracedInference(inference, unit.kind, tuple(work), waits, operators, unit.engine)
+        return TracedInference(
+            inference, unit.kind, tuple(work), waits, operators, unit.engine, unit.steps
+        )
 
     def _timing(self, unit: Unit, work: DeviceWork) -> Timing:
         """From the first work to the last one on its main device, by the trace's clock."""
@@ -184,6 +188,13 @@ class _Builder:
             for name, time_ns in own_times(self._reader.ops, inside).most_common(TOP)
             if time_ns > 0 and name in counts
         )
+
+
+def _steps(unit: Unit) -> Steps | None:
+    if not len(unit.steps):
+        return None
+    _, first_end_ns = next(iter(unit.steps))
+    return Steps(len(unit.steps), (first_end_ns - unit.start_ns) / 1e9, unit.steps.total_s)
 
 
 def _syncs(waits: Sequence[WaitTotal]) -> Syncs | None:

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from warpspan.records.intervals import Intervals
 from warpspan.records.kernels import EngineStep
 from warpspan.sources.profile.op_costs import OpInputs
 
@@ -47,6 +48,7 @@ class Unit(NamedTuple):
         thread: number of its thread, of the busiest one for a whole trace.
         training: whether a backward pass or an optimizer belongs to it.
         engine: what a serving engine says of its step.
+        steps: calls of modules inside a loop around a model.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Unit(NamedTuple):
     thread: int
     training: bool = False
     engine: EngineStep | None = None
+    steps: Intervals = Intervals()
 
 
 class HostSpans:
@@ -107,7 +110,7 @@ class DeviceSpans:
     def __init__(self) -> None:
         self.starts, self.ends = array("q"), array("q")
         self.kinds, self.names = array("b"), array("i")
-        self.devices, self.streams = array("i"), array("i")
+        self.devices, self.streams = array("q"), array("q")
         self.correlations, self.ops = array("q"), array("q")
         self.sizes = array("q")
         self.occupancies = array("d")

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 
+from warpspan.records.intervals import Intervals
 from warpspan.records.kernels import EngineStep
 from warpspan.sources.profile.recording import Recording, Span, Unit
 
@@ -24,9 +25,15 @@ _LIBRARIES = (
 # Modules without parameters: the call of one of these is no inference.
 _WITHOUT_PARAMETERS = re.compile(
     r"(?:\w*Loss|Dropout\w*|Identity|Flatten|Unflatten|Softmax\w*|LogSoftmax|ReLU6?|GELU|SiLU|Tanh"
-    r"|Sigmoid|Normalize|Resize|CenterCrop|Compose|ToTensor|Upsample)$"
+    r"|Sigmoid|Normalize|Resize|CenterCrop|Compose|ToTensor|ToImage|ToDtype|PILToTensor"
+    r"|ConvertImageDtype|Upsample)$"
+)
+# Its call shows the model inside.
+_WRAPPER = re.compile(
+    r"(?:OptimizedModule|DataParallel|DistributedDataParallel|FullyShardedDataParallel)$"
 )
 _VLLM = re.compile(r"execute_(?:\d+_)?context_(\d+)\(([^)]*)\)_generation_(\d+)\(([^)]*)\)")
+_VLLM_BEFORE = re.compile(r"execute_new_(\d+)_cached_(\d+)")
 _SGLANG = re.compile(r"step\[(\w+)([^\]]*)\]")
 _SGLANG_VALUE = re.compile(r"(\w+)=(\d+)")
 _TOKENS = re.compile(r"(?:^|sq)(\d+)")
@@ -40,6 +47,7 @@ _COMPILED = re.compile(r"## Call CompiledFxGraph|Torch-Compiled Region")
 _INFERENCE_WORD = re.compile(
     r"forward|infer|predict|generat|prefill|decod|denois|evaluat", re.IGNORECASE
 )
+_TRAINING_KERNEL = re.compile(r"wgrad|backward|_bwd|multi_tensor_apply|adam", re.IGNORECASE)
 _COUNTER = re.compile(r"[\s_#:.\-]*\d+$")
 
 
@@ -72,6 +80,8 @@ def engine_step(name: str) -> EngineStep | None:
         tokens = [_TOKENS.search(text) for text in (prefill_text, decode_text)]
         prefill_tokens, decode_tokens = (None if one is None else int(one[1]) for one in tokens)
         return EngineStep("vLLM", int(prefills), int(decodes), prefill_tokens, decode_tokens)
+    if match := _VLLM_BEFORE.match(name):
+        return EngineStep("vLLM", int(match[1]), int(match[2]), None, None)
     if match := _SGLANG.match(name):
         values = dict(_SGLANG_VALUE.findall(match[2]))
         requests = int(values["bs"]) if "bs" in values else None
@@ -95,14 +105,24 @@ def _calls(recording: Recording) -> Iterable[Unit]:
         if pattern.search(name)
     }
     heads = _Heads(_outermost(recording, recording.module_names))
+    wrappers = {
+        number
+        for name, number in recording.names.items()
+        if number in recording.module_names and _WRAPPER.match(_module_name(name))
+    }
+    inner = _Heads(_outermost(recording, recording.module_names - wrappers) if wrappers else ())
     for span in _outermost(recording, recording.module_names | libraries.keys()):
         operation = libraries.get(recording.names[span.name])
         if operation is not None:
-            model = heads.longest_in(span)
+            model, steps = heads.longest_in(span), heads.steps_in(span)
             if model is not None:
-                yield Unit("library", operation, model, *span[1:])
-        elif not _WITHOUT_PARAMETERS.match(_module_name(span.name)):
-            yield Unit("module", "forward", _module_name(span.name), *span[1:])
+                yield Unit("library", operation, model, *span[1:], steps=steps)
+            continue
+        model = _module_name(span.name)
+        if _WRAPPER.match(model):
+            model = inner.longest_in(span) or model
+        if not _WITHOUT_PARAMETERS.match(model):
+            yield Unit("module", "forward", model, *span[1:])
 
 
 def _annotations(recording: Recording) -> Iterable[Unit]:
@@ -143,7 +163,9 @@ def _whole(recording: Recording) -> Iterable[Unit]:
 
 def _with_training(recording: Recording, units: list[Unit]) -> list[Unit]:
     """Mark those that a backward pass or an optimizer's step follows before the next begins."""
-    marks = sorted([*recording.backward, *recording.optimizer_steps])
+    marks = sorted(
+        [*recording.backward, *recording.optimizer_steps, *_kernels_of_training(recording)]
+    )
     if not marks:
         return units
     ends = [*(unit.start_ns for unit in units[1:]), marks[-1] + 1]
@@ -151,6 +173,18 @@ def _with_training(recording: Recording, units: list[Unit]) -> list[Unit]:
         unit._replace(training=bisect_left(marks, unit.start_ns) < bisect_left(marks, end_ns))
         for unit, end_ns in zip(units, ends, strict=True)
     ]
+
+
+def _kernels_of_training(recording: Recording) -> Iterator[int]:
+    """When kernels of a backward pass or an optimizer began, where no operator tells of them."""
+    if not len(recording.ops):
+        kinds = {
+            number for name, number in recording.names.items() if _TRAINING_KERNEL.search(name)
+        }
+        device = recording.device
+        for start_ns, name in zip(device.starts, device.names, strict=True):
+            if name in kinds:
+                yield start_ns
 
 
 class _Heads:
@@ -163,13 +197,20 @@ class _Heads:
 
     def longest_in(self, outer: Span) -> str | None:
         """Class name of the longest one inside of it, on its thread."""
-        spans = self._spans.get(outer.thread, [])
-        first = bisect_left(spans, outer.start_ns, key=lambda span: span.start_ns)
-        last = bisect_left(spans, outer.end_ns, key=lambda span: span.start_ns)
-        inside = [span for span in spans[first:last] if span.end_ns <= outer.end_ns]
+        inside = self._inside(outer)
         if not inside:
             return None
         return _module_name(max(inside, key=lambda span: span.end_ns - span.start_ns).name)
+
+    def steps_in(self, outer: Span) -> Intervals:
+        """When they ran inside of it, on its thread."""
+        return Intervals((span.start_ns, span.end_ns) for span in self._inside(outer))
+
+    def _inside(self, outer: Span) -> list[Span]:
+        spans = self._spans.get(outer.thread, [])
+        first = bisect_left(spans, outer.start_ns, key=lambda span: span.start_ns)
+        last = bisect_left(spans, outer.end_ns, key=lambda span: span.start_ns)
+        return [span for span in spans[first:last] if span.end_ns <= outer.end_ns]
 
 
 def _outermost(recording: Recording, wanted: Container[int]) -> list[Span]:

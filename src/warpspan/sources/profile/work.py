@@ -26,6 +26,10 @@ _SHORTEST_GAP_NS = 2_000
 """In a shorter gap nobody looks for functions."""
 
 
+_LOST_GRAPHS = 0.1
+"""Of more of them without kernels the busy time is not known; the last ones are often cut off."""
+
+
 class DeviceLine:
     """One device: its work by start, and when it was busy."""
 
@@ -63,14 +67,16 @@ class WorkReader:
         self.lines = [
             DeviceLine(recording, number) for number in sorted({*recording.device.devices})
         ]
-        self.complete = not self.assignment.graphs_without_kernels
+        lost, launched = self.assignment.graphs_without_kernels, self.assignment.graph_launches
+        self.complete = lost <= _LOST_GRAPHS * launched
         self._tensor = {
             number: uses_tensor_cores(self._names[number]) for number in {*recording.device.names}
         }
 
     def device(self, line: DeviceLine) -> Device:
         """The device of a line."""
-        return Device(self._recording.device_type or "cuda", line.number)
+        number = line.number if line.number >= 0 else None
+        return Device(self._recording.device_type or "cuda", number)
 
     def name(self, number: int) -> str | None:
         """The model of a device, by its number, or because all of them are the same."""
