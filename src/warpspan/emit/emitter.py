@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -45,6 +45,8 @@ class Emitter:
         self.start = self._spans.start
         self.leave = self._spans.leave
         self.request = self._spans.request
+        self.ids = self._spans.ids
+        self.end_span = self._spans.finish
 
     def observe(
         self,
@@ -52,6 +54,7 @@ class Emitter:
         finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
         caches: Callable[[], Iterable[CacheState]],
+        skipped: Mapping[str, int],  # noqa: ARG002
         *,
         hardware: bool,
     ) -> None:
@@ -72,23 +75,19 @@ class Emitter:
             if metrics_ is not None:
                 metrics_.close()
 
-    def finish(self, opened: OpenSpan, record: Inference) -> None:
-        """Record the metrics and end the span; a failure of one does not cost the other."""
-        try:
-            if self._metrics is not None:
-                self._metrics.record(record, opened[3], opened[1])
-            if record.usage is not None and self._device_metrics is not None:
-                self._device_metrics.record(record, record.usage, opened[1])
-            if record.cache is not None and self._cache_metrics is not None:
-                self._cache_metrics.record(record, record.cache, opened[1])
-            if record.loop is not None:
-                self._loop_metrics.record(record, record.loop, opened[1])
-            waited = record.syncs is not None or record.transfers is not None
-            if waited and self._transfer_metrics is not None:
-                self._transfer_metrics.record(record)
-        except Exception as error:
-            guard.caught("metrics", error)
-        self._spans.finish(opened, record)
+    def record_metrics(self, opened: OpenSpan, record: Inference) -> None:
+        """Record the metrics of a finished inference."""
+        if self._metrics is not None:
+            self._metrics.record(record, opened[3], opened[1])
+        if record.usage is not None and self._device_metrics is not None:
+            self._device_metrics.record(record, record.usage, opened[1])
+        if record.cache is not None and self._cache_metrics is not None:
+            self._cache_metrics.record(record, record.cache, opened[1])
+        if record.loop is not None:
+            self._loop_metrics.record(record, record.loop, opened[1])
+        waited = record.syncs is not None or record.transfers is not None
+        if waited and self._transfer_metrics is not None:
+            self._transfer_metrics.record(record)
 
     def flush(self, timeout_s: float) -> bool:
         """Have the providers export what they hold; False where one could not in time."""
