@@ -190,6 +190,69 @@ def test_a_processor_that_raises_when_flushed(uninstrumented, model):
     guard.forget()
 
 
+def join_flushes():
+    """Wait for the threads of flushes that were given up."""
+    for thread in threading.enumerate():
+        if thread.name == "warpspan-flush":
+            thread.join()
+
+
+def test_flushes_whose_time_runs_out(telemetry, model, caplog):
+    """None of them is a fault, and none leaves a line in the log."""
+    for _ in range(30):
+        model(X)
+        warpspan.flush(0.001)
+    join_flushes()
+    assert ({}, []) == (dict(guard.faults), caplog.messages)
+
+
+class Late(SpanProcessor):
+    """A processor of the host that comes to its end when a flush was given up."""
+
+    def __init__(self, end):
+        self.given_up = threading.Event()
+        self.end = end
+
+    def force_flush(self, timeout_millis=0):
+        self.given_up.wait()
+        return self.end()
+
+
+def fail():
+    raise TimeoutError("of a processor")
+
+
+@pytest.mark.parametrize("end", [fail, lambda: False, lambda: True])
+def test_a_processor_that_ends_after_the_flush(uninstrumented, model, caplog, end):
+    """Whatever it comes to: the flush is not done, which is no fault and no line in the log."""
+    late = Late(end)
+    provider = TracerProvider()
+    provider.add_span_processor(late)
+    uninstrumented.instrument(tracer_provider=provider)
+    model(X)
+    assert warpspan.flush(0.01) is False
+    late.given_up.set()
+    join_flushes()
+    assert ({}, []) == (dict(guard.faults), caplog.messages)
+
+
+def test_a_processor_that_raises_when_its_time_is_up(uninstrumented, model, caplog):
+    """It was given more time than the flush waits for it, so that it can't do so in time."""
+
+    class Impatient(SpanProcessor):
+        def force_flush(self, timeout_millis=0):
+            threading.Event().wait(timeout_millis / 1e3)
+            fail()
+
+    provider = TracerProvider()
+    provider.add_span_processor(Impatient())
+    uninstrumented.instrument(tracer_provider=provider)
+    model(X)
+    assert warpspan.flush(0.0104) is False
+    join_flushes()
+    assert ({}, []) == (dict(guard.faults), caplog.messages)
+
+
 def test_a_metrics_callback_that_raises(telemetry, model):
     """A callback of the host, collected together with ours, costs ours nothing."""
 
