@@ -49,9 +49,7 @@ def test_a_forward_becomes_an_inference():
     assert Timing(device_time_s=42e-6, queue_time_s=50e-6) == inference.timing
     expected = Transfer(1, 64, 64, None, 2e-6, pytest.approx(32e6), pytest.approx(2 / 42))
     assert Transfers(d2h=expected) == inference.transfers
-    assert (
-        Syncs(1, 5e-5, "copy", 5e-5, kinds=(SyncKind("copy", 1, 5e-5),))
-    ) == inference.syncs
+    assert (Syncs(1, 5e-5, "copy", 5e-5, kinds=(SyncKind("copy", 1, 5e-5),))) == inference.syncs
     assert "trace.json" == inference.process
 
 

@@ -47,8 +47,8 @@ def read(recorded):
     def trace(name: str) -> Trace:
         if name not in held:
             path = recorded / name
-            with path.open("rb") as start, path.open("rb") as stream:
-                held[name] = read_trace(stream, name, head_of(start)).trace
+            with path.open("rb") as stream:
+                held[name] = read_trace(stream, name, head_of(path)).trace
         return held[name]
 
     return trace

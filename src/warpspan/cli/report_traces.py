@@ -19,14 +19,14 @@ from warpspan.report.profile import ledger, profile_rows, trace_json
 from warpspan.report.profile_text import render_profile
 from warpspan.report.summary import summarize
 from warpspan.sources.traces import (
+    HEAD_BYTES,
+    Head,
     TraceError,
     TraceFile,
-    decompressed_head,
     find_traces,
     head_of,
     named_apart,
     read_trace,
-    recognize,
 )
 
 _PROGRESS_FROM_BYTES = 2 << 20
@@ -57,16 +57,15 @@ def open_traces(file: str) -> Traces | None:
     if file == "-":
         stream = sys.stdin.buffer
         # What has been sent so far; a peek takes nothing away from the reader of OTLP.
-        head = decompressed_head(stream.peek(1 << 16)) if hasattr(stream, "peek") else b""
-        if recognize(head) is None:
+        head = Head.of(stream.peek(HEAD_BYTES) if hasattr(stream, "peek") else b"")
+        if head.kind is None:
             return None
         with _reading(None, stream) as source:
             return Traces([read_trace(source, "standard input", head)], 0, [])
     path = Path(file)
     if not path.is_dir():
-        with path.open("rb") as opened:
-            head = head_of(opened)
-        if recognize(head) is None:
+        head = head_of(path)
+        if head.kind is None:
             return None
         return Traces([_read(path, head)], 0, [])
     paths, others = find_traces(path)
@@ -75,9 +74,7 @@ def open_traces(file: str) -> Traces | None:
     files, names, failed = [], [], []
     for one in paths:
         try:
-            with one.open("rb") as opened:
-                head = head_of(opened)
-            files.append(_read(one, head))
+            files.append(_read(one, head_of(one)))
             names.append(one.name)
         except TraceError as error:
             failed.append(str(error))
@@ -86,7 +83,7 @@ def open_traces(file: str) -> Traces | None:
     return Traces(named_apart(files, names), others, failed)
 
 
-def _read(path: Path, head: bytes) -> TraceFile:
+def _read(path: Path, head: Head) -> TraceFile:
     with path.open("rb") as stream, _reading(path.stat().st_size, stream) as source:
         return read_trace(source, str(path), head)
 

@@ -37,18 +37,23 @@ def render_profile(
         parts += [*_devices(devices, console), Text()]
     if any(row.kernel_count for row in rows):
         parts += [*_rows([row for row in rows if row.kernel_count], console), Text()]
-    for line in devices:
-        parts += [Text(copies) for copies in _copies(f"Copies on {_place(line)}", line.copies)]
-        if not rows:
-            title = f"Kernels on {_place(line)}"
-            parts += [Text(), *_kernels(title, line.kernels, console, line.kernel_time_s)]
-    if any(line.copies for line in devices):
+    if _copy_count(devices) > _copy_count(rows):
+        for line in devices:
+            copies = _copies(f"All copies on {_place(line)}", line.copies)
+            parts += [Text(sentence) for sentence in copies]
         parts.append(Text())
+    for line in () if rows else devices:
+        title = f"Kernels on {_place(line)}"
+        parts += _kernels(title, line.kernels, console, line.kernel_time_s)
     for row in rows:
         parts += _details(row, console)
     if devices:
         parts += _between(max(devices, key=lambda line: line.between_s or 0.0), console)
     return Group(*parts)
+
+
+def _copy_count(held: Sequence[DeviceTimeline] | Sequence[ProfileRow]) -> int:
+    return sum(copy.total for one in held for copy in one.copies)
 
 
 def _devices(devices: Sequence[DeviceTimeline], console: Console) -> list[Table]:

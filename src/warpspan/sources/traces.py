@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -17,7 +17,7 @@ from warpspan.sources.kineto import KinetoReader
 from warpspan.sources.profile.build import build
 from warpspan.sources.profile.recording import Recording
 
-_HEAD_BYTES = 1 << 20
+HEAD_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _OTLP = re.compile(rb'\s*\{\s*"resource(?:Spans|Metrics|Logs|Profiles)"')
 _KINETO_KEYS = re.compile(
@@ -52,6 +52,33 @@ class TraceFile(NamedTuple):
     cut: bool
 
 
+class Head(NamedTuple):
+    """The beginning of a file.
+
+    Args:
+        data: decompressed.
+        compressed: whether the file is.
+    """
+
+    data: bytes
+    compressed: bool = False
+
+    @classmethod
+    def of(cls, data: bytes) -> Head:
+        """Of the first bytes of a file, decompressed as far as they go."""
+        if not data.startswith(_GZIP):
+            return cls(data)
+        try:
+            return cls(zlib.decompressobj(wbits=31).decompress(data, HEAD_BYTES), compressed=True)
+        except zlib.error:
+            return cls(b"", compressed=True)
+
+    @property
+    def kind(self) -> str | None:
+        """`kineto` or `xplane`, None for everything else."""
+        return recognize(self.data)
+
+
 def recognize(head: bytes) -> str | None:
     """`kineto` or `xplane` by the beginning of a file that is not compressed, else None."""
     if _OTLP.match(head):
@@ -64,20 +91,10 @@ def recognize(head: bytes) -> str | None:
     return "xplane" if _PLANE.match(head) else None
 
 
-def head_of(stream: BinaryIO) -> bytes:
-    """The beginning of a file, decompressed; the stream is not at its start any more."""
-    head = stream.read(_HEAD_BYTES)
-    return decompressed_head(head)
-
-
-def decompressed_head(head: bytes) -> bytes:
-    """The beginning of a file, decompressed as far as it goes."""
-    if not head.startswith(_GZIP):
-        return head
-    try:
-        return zlib.decompressobj(wbits=31).decompress(head, _HEAD_BYTES)
-    except zlib.error:
-        return b""
+def head_of(path: Path) -> Head:
+    """The beginning of a file."""
+    with path.open("rb") as stream:
+        return Head.of(stream.read(HEAD_BYTES))
 
 
 def find_traces(folder: Path) -> tuple[list[Path], int]:
@@ -85,32 +102,28 @@ def find_traces(folder: Path) -> tuple[list[Path], int]:
     found, others = [], 0
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            with path.open("rb") as stream:
-                if recognize(head_of(stream)) is None:
-                    others += 1
-                else:
-                    found.append(path)
+            if head_of(path).kind is None:
+                others += 1
+            else:
+                found.append(path)
     return found, others
 
 
-def read_trace(stream: BinaryIO, name: str, head: bytes) -> TraceFile:
+def read_trace(stream: BinaryIO, name: str, head: Head) -> TraceFile:
     """Read one trace.
 
     Args:
         stream: at its start, in binary mode.
         name: what to call it.
-        head: its beginning, decompressed.
+        head: its beginning.
 
     Raises:
         TraceError: there is nothing in it to report.
     """
-    kind = recognize(head)
-    peek = getattr(stream, "peek", None)
-    start = peek(2)[:2] if peek is not None else b""
-    if start == _GZIP:
+    if head.compressed:
         stream = cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     process = Path(name).name.removesuffix(".gz")
-    if kind == "xplane":
+    if head.kind == "xplane":
         return TraceFile(build(_xplane(stream, name), process), 0, 0, cut=False)
     reader = KinetoReader(stream)
     recording = reader.read()
@@ -118,7 +131,13 @@ def read_trace(stream: BinaryIO, name: str, head: bytes) -> TraceFile:
     if not events.found:
         raise TraceError(f"{name} has no traceEvents: it breaks off before them, or has none")
     broken = events.broken_count + reader.malformed_count
-    if not (len(recording.ops) or len(recording.device) or len(recording.annotations)):
+    parts: tuple[Sized, ...] = (
+        recording.ops,
+        recording.frames,
+        recording.device,
+        recording.annotations,
+    )
+    if not any(len(part) for part in parts):
         raise TraceError(_nothing(name, events.event_count, broken, reader.foreign_count))
     return TraceFile(build(recording, process), events.event_count, broken, events.cut)
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from warpspan.records.kernels import Trace
-from warpspan.sources.traces import TraceFile, read_trace
+from warpspan.sources.traces import Head, TraceFile, read_trace
 
 PID = 100
 
@@ -79,4 +79,4 @@ class KinetoTrace:
 
 def read_bytes(data: bytes, name: str = "trace.json") -> TraceFile:
     """Read what a file has in it."""
-    return read_trace(io.BytesIO(data), name, data)
+    return read_trace(io.BytesIO(data), name, Head.of(data))

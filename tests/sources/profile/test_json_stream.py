@@ -82,7 +82,9 @@ def test_the_last_event_is_repaired_as_well():
     assert (1, {"name": "x"}, False) == (events.repaired_count, events.header, events.cut)
 
 
-@pytest.mark.parametrize("broken", ['{"ph": "X",, "ts": 1}', '{"ph": "X" "ts": 1}', "17", '{"ph":}'])
+@pytest.mark.parametrize(
+    "broken", ['{"ph": "X",, "ts": 1}', '{"ph": "X" "ts": 1}', "17", '{"ph":}']
+)
 def test_a_broken_event_costs_itself_alone(broken):
     """It is counted, and the next one is read."""
     found, events = stream(f'{{"traceEvents": [{json.dumps(A)}, {broken}, {json.dumps(B)}]}}')

@@ -168,7 +168,7 @@ def _inputs(
 def _item(kind: Any) -> int:
     if isinstance(kind, str) and kind.startswith("c10::Float8"):
         return 1
-    return _SIZES.get(kind, 4 if kind == "TensorList" else 0)
+    return _SIZES.get(kind, 0)
 
 
 def _arithmetic(kind: Any) -> str | None:
@@ -265,10 +265,6 @@ def _move(op: _Op) -> tuple[float, float]:
     return 0.0, 0.0 if len(op.shapes) > 1 and op.shapes[1] is not None else prod(op.tensor(0))
 
 
-def _joined(op: _Op) -> tuple[float, float]:
-    return 0.0, sum(prod(shape) for shape in op.shapes if shape is not None)
-
-
 _FORMULAS.update(
     {
         "mm": ("matmul", _product(0)),
@@ -296,7 +292,6 @@ _FORMULAS.update(
         "_conv_depthwise2d": ("convolution", _convolution(4, 5, 6)),
         "conv_depthwise3d": ("convolution", _convolution(4, 5, 6)),
         "copy": ("elementwise", _move),
-        "cat": ("elementwise", _joined),
     }
 )
 _FORMULAS.update(
