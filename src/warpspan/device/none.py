@@ -8,7 +8,7 @@ import sys
 from warpspan.device.base import Driver, Gpu, Process
 from warpspan.records import DeviceSample
 
-INSTALL = "pip install 'warpspan[gpu]'"
+INSTALL = "pip install nvidia-ml-py"
 
 
 LIBRARY_MISSING = (
