@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from warpspan.cli.report_traces import open_traces, print_traces
+from warpspan.records.skips import describe
 from warpspan.report import text
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
@@ -71,7 +72,7 @@ def read(file: str) -> tuple[Summary, OtlpJsonReader]:
             reader, history = OtlpJsonReader(stream), History()
             summary = summarize(history.passing(reader))
             levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
-            return summary._replace(leaks=history.leaks(levels)), reader
+            return summary._replace(leaks=history.leaks(levels, reader.counted_by_model())), reader
     except OSError as error:
         reasons: dict[type[OSError], str] = {
             FileNotFoundError: "there is no such file",
@@ -143,6 +144,8 @@ def remarks(reader: OtlpJsonReader) -> list[str]:
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
         said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
+    if skipped := describe(reader.skipped):
+        said.append(f"{skipped}.")
     return said
 
 
@@ -155,6 +158,7 @@ def _to_json(name: str, summary: Summary, reader: OtlpJsonReader) -> dict[str, o
         "other_spans": reader.other_spans,
         "counted_by_metrics": reader.counted,
         "dropped": reader.dropped,
+        "skipped": reader.skipped,
         **summary.to_json(),
     }
 
