@@ -54,6 +54,16 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	  elif [ "$$CI" = true ]; then exit 1; \
 	  else echo "Skipped the tests on Python $(1)." >&2; fi
 
+.PHONY: test-tensorflow
+test-tensorflow: $(VENV)/.ready .cache/tensorflow/.ready ## The tests on profiles that TensorFlow makes
+	WARPSPAN_TENSORFLOW=.cache/tensorflow/bin/python \
+	  $(BIN)/python -m pytest tests/tensorflow $(PYTEST_ARGS)
+
+.cache/tensorflow/.ready: tests/tensorflow/requirements.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .cache/tensorflow
+	$(UV) pip install --quiet --python .cache/tensorflow/bin/python --requirements $<
+	@touch $@
+
 .PHONY: backends
 backends: ## Build the real backends of test-backends from pinned Go modules, into a cache
 	@$$(sh scripts/find_python.sh $(PYTHON)) tests/backends/binaries.py

@@ -41,6 +41,8 @@ class Plane:
         if name not in self._events:
             self._events[name] = number = len(self._events) + 1
             self.plane.event_metadata.add(key=number).value.name = name
+            if ":" in name:  # so TensorFlow shortens its operators
+                self.plane.event_metadata[-1].value.display_name = name.split(":")[-1]
         return self._events[name]
 
     def _stat(self, name: str) -> int:

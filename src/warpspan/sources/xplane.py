@@ -76,7 +76,7 @@ class _Reader:
     def add(self, plane: Any) -> None:
         """Read a plane."""
         device = _DEVICE.match(plane.name)
-        names = _Names(plane)
+        names = _Names(plane, is_device=device is not None)
         if device is not None:
             self._add_device(plane, names, _DEVICE_TYPES[device[1]], int(device[2]))
         elif plane.name.startswith("/host:"):
@@ -164,11 +164,12 @@ class _Reader:
 class _Names:
     """The names that the events of a plane refer to."""
 
-    def __init__(self, plane: Any) -> None:
+    def __init__(self, plane: Any, *, is_device: bool) -> None:
         self._stats = {entry.key: entry.value.name for entry in plane.stat_metadata}
         self._events = {
             entry.key: (
-                entry.value.display_name or entry.value.name,
+                # On a device the short one: the other may be the whole text of an operation.
+                (is_device and entry.value.display_name) or entry.value.name,
                 self.stats(entry.value.stats),
             )
             for entry in plane.event_metadata
