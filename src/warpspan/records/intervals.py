@@ -21,8 +21,19 @@ class Intervals:
     __slots__ = ("_ends", "_starts")
 
     def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
-        starts, ends = array("q"), array("q")
-        for start_ns, end_ns in sorted(pairs):
+        self._starts, self._ends = array("q"), array("q")
+        self._add(sorted(pairs))
+
+    @classmethod
+    def by_start(cls, pairs: Iterable[tuple[int, int]]) -> Intervals:
+        """Of pairs that come by start: without holding and sorting them."""
+        made = cls()
+        made._add(pairs)
+        return made
+
+    def _add(self, pairs: Iterable[tuple[int, int]]) -> None:
+        starts, ends = self._starts, self._ends
+        for start_ns, end_ns in pairs:
             if end_ns <= start_ns:
                 continue
             if ends and start_ns <= ends[-1]:
@@ -30,7 +41,6 @@ class Intervals:
             else:
                 starts.append(start_ns)
                 ends.append(end_ns)
-        self._starts, self._ends = starts, ends
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._starts, self._ends, strict=True)
@@ -71,14 +81,14 @@ class Intervals:
 
     def gaps(self) -> Intervals:
         """The time between the first start and the last end that is in none of them."""
-        return _sorted(zip(self._ends, self._starts[1:], strict=False))
+        return Intervals.by_start(zip(self._ends, self._starts[1:], strict=False))
 
     def within(self, start_ns: int, end_ns: int) -> Intervals:
         """Their part from `start_ns` until `end_ns`."""
         first = bisect_right(self._ends, start_ns)
         last = bisect_left(self._starts, end_ns)
         starts, ends = self._starts[first:last], self._ends[first:last]
-        return _sorted(
+        return Intervals.by_start(
             (max(start, start_ns), min(end, end_ns))
             for start, end in zip(starts, ends, strict=True)
         )
@@ -89,7 +99,7 @@ class Intervals:
 
     def __and__(self, other: Intervals) -> Intervals:
         """The time in both."""
-        return _sorted(_common(self, other))
+        return Intervals.by_start(_common(self, other))
 
     def __sub__(self, other: Intervals) -> Intervals:
         """The time in the first and not in the second."""
@@ -100,7 +110,7 @@ class Intervals:
     def _outside(self, start_ns: int, end_ns: int) -> Intervals:
         inside = self.within(start_ns, end_ns)
         edges = [start_ns, *(edge for pair in inside for edge in pair), end_ns]
-        return _sorted(zip(edges[::2], edges[1::2], strict=True))
+        return Intervals.by_start(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _common(one: Intervals, other: Intervals) -> Iterator[tuple[int, int]]:
@@ -114,13 +124,3 @@ def _common(one: Intervals, other: Intervals) -> Iterator[tuple[int, int]]:
             first = next(ones, None)
         else:
             second = next(others, None)
-
-
-def _sorted(pairs: Iterable[tuple[int, int]]) -> Intervals:
-    """Of pairs that are sorted and disjoint already: without sorting them again."""
-    made = Intervals()
-    for start_ns, end_ns in pairs:
-        if start_ns < end_ns:
-            made._starts.append(start_ns)
-            made._ends.append(end_ns)
-    return made

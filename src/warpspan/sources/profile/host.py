@@ -112,8 +112,8 @@ class HostThread:
                 (waits if is_wait(names[name]) else calls).append((start_ns, end_ns))
         self.waits = Intervals(waits)
         self._calls = Intervals(calls)
-        self._ops = Intervals(_of(recording.ops, thread))
-        self._python = Intervals(_of(recording.frames, thread))
+        self._ops = Intervals.by_start(_of(recording.ops, thread))
+        self._python = Intervals.by_start(_of(recording.frames, thread))
 
     def share(self, time: Intervals) -> HostShare:
         """Where the thread was in that time; each moment counts once, by the innermost."""

@@ -39,7 +39,7 @@ class DeviceLine:
         self.at = [at for at, one in enumerate(device.devices) if one == number]
         self.at.sort(key=device.starts.__getitem__)
         self.computing, self.copying = (
-            Intervals(
+            Intervals.by_start(
                 (device.starts[at], device.ends[at])
                 for at in self.at
                 if (device.kinds[at] == COPY) is is_copy
