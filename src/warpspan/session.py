@@ -48,6 +48,7 @@ class Session:
             self.tracker.finisher,
             self._usage,
             self.tracker.caches,
+            dict,  # nothing counts the calls that are skipped yet
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )

@@ -63,6 +63,7 @@ class Pipeline:
             self.finisher,
             list,
             lambda: [CacheState("BertModel", RECORD.device, 8192, 2, 0.75)],
+            dict,
             hardware=True,
         )
 
@@ -235,7 +236,7 @@ def test_a_metric_that_fails_does_not_cost_the_span(pipeline, monkeypatch):
     def fail(record, context):
         raise RuntimeError("no instrument")
 
-    monkeypatch.setattr(pipeline.telemetry._metrics, "record", fail)
+    monkeypatch.setattr(pipeline.telemetry._recorder, "record", fail)
     pipeline.emit()
     assert 1 == len(pipeline.exporter.get_finished_spans())
     assert {"metrics": 1} == dict(guard.faults)

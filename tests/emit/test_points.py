@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from opentelemetry.sdk.metrics import MeterProvider
@@ -143,9 +145,7 @@ def activity(name):
 
 
 RECORDED = {
-    "pytorch.inference.duration": of(
-        plain=0.25, full=2.0, failed=2.0, cpu_failed=0.25, sparse=0.5
-    ),
+    "pytorch.inference.duration": of(plain=0.25, full=2.0, failed=2.0, cpu_failed=0.25, sparse=0.5),
     "pytorch.inference.device.duration": of(full=1.5, failed=1.5),
     "pytorch.inference.device.queue.duration": of(full=0.125, failed=0.125),
     "pytorch.inference.idle.time": summed(None, full=0.5, failed=0.5, sparse=0.0),
@@ -205,6 +205,10 @@ OBSERVED = {
     "warpspan.sampler.samples": [(ID, 9, None), ({"hw.id": "MIG-1"}, 4, None)],
     "warpspan.sampler.time": [(ID, 0.5, None), ({"hw.id": "MIG-1"}, 0.25, None)],
     "warpspan.dropped": [({"warpspan.drop.reason": "queue_full"}, 3, None)],
+    "warpspan.skipped": [
+        ({"warpspan.skip.reason": "training"}, 40, None),
+        ({"warpspan.skip.reason": "fake_tensors"}, 1, None),
+    ],
     "warpspan.faults": [({"warpspan.fault.origin": "memory"}, 2, None)],
     "warpspan.queue.size": [({}, 5, None)],
     "warpspan.finisher.slice.max": [({}, 0.0004, None)],
@@ -225,8 +229,10 @@ SAMPLED = {
 
 
 class Finisher:
-    dropped = {"queue_full": 3}
     waiting = 5
+
+    def __init__(self):
+        self.dropped = {"queue_full": 3}
 
     def longest_slice_s(self):
         return 0.0004
@@ -262,20 +268,22 @@ def caches():
     return [CacheState("Llama", GPU, 8192, 2, 0.75)]
 
 
+def skipped():
+    return {"training": 40, "fake_tensors": 1}
+
+
 class Pipeline:
     """An emitter whose points are in memory."""
 
     def __init__(self, *, hardware=True):
         self.reader = InMemoryMetricReader()
         self.emitter = Emitter("1", TracerProvider(), MeterProvider([self.reader]))
-        self.emitter.observe(devices, Finisher(), usage, caches, hardware=hardware)
+        self.emitter.observe(devices, Finisher(), usage, caches, skipped, hardware=hardware)
         self.spans = {None: None}
 
     def emit(self, name, record, attributes=None):
         """Emit a record; its exemplars are known by that name."""
-        opened = self.emitter.start(
-            name, attributes or record.start_attributes(), record.start_ns
-        )
+        opened = self.emitter.start(name, attributes or record.start_attributes(), record.start_ns)
         self.emitter.leave(opened)
         self.emitter.finish(opened, record)
         self.spans[opened[0].get_span_context().span_id] = name
@@ -369,18 +377,17 @@ def test_kinds_units_and_buckets_are_the_registrys(make):
             return type(data).__name__.lower()
         return "counter" if data.is_monotonic else "updowncounter"
 
-    registry = signals.__path__[0] + "/registry.yaml"
-    with open(registry, encoding="utf-8") as file:
-        declared = {
-            group["metric_name"]: (
-                group["instrument"],
-                group["unit"],
-                group["brief"],
-                tuple(map(float, group.get("annotations", {}).get("buckets", ()))),
-            )
-            for group in yaml.safe_load(file)["groups"]
-            if group["type"] == "metric"
-        }
+    registry = Path(signals.__path__[0], "registry.yaml").read_text(encoding="utf-8")
+    declared = {
+        group["metric_name"]: (
+            group["instrument"],
+            group["unit"],
+            group["brief"],
+            tuple(map(float, group.get("annotations", {}).get("buckets", ()))),
+        )
+        for group in yaml.safe_load(registry)["groups"]
+        if group["type"] == "metric"
+    }
     made = {
         metric.name: (
             instrument(metric.data),
