@@ -47,13 +47,13 @@ class CacheMetrics:
         attributes: dict[str, Any] = record.start_attributes()
         if record.error_type is not None:
             attributes[names.ERROR_TYPE] = record.error_type
-        if cache.size is not None:
-            self._size.record(cache.size, attributes, context)
-        if cache.increase is not None and cache.increase > 0:
-            self._growth.add(cache.increase, attributes, context)
+        if cache.size_bytes is not None:
+            self._size.record(cache.size_bytes, attributes, context)
+        if cache.increase_bytes is not None and cache.increase_bytes > 0:
+            self._growth.add(cache.increase_bytes, attributes, context)
 
     def _usage(self) -> Iterable[Observation]:
-        return self._of(lambda state: state.alive)
+        return self._of(lambda state: state.alive_bytes)
 
     def _count(self) -> Iterable[Observation]:
         return self._of(lambda state: state.alive_count)

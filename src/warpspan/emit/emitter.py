@@ -17,7 +17,7 @@ from warpspan.emit.loop_metrics import LoopMetrics
 from warpspan.emit.metrics import Finisher, Metrics
 from warpspan.emit.spans import OpenSpan, Spans
 from warpspan.emit.transfer_metrics import TransferMetrics
-from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
+from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference, StepMode
 
 _SCOPE = "warpspan"
 
@@ -31,7 +31,7 @@ class Emitter:
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
         *,
-        steps: str = "summary",
+        steps: str = StepMode.SUMMARY,
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
         self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider), steps)

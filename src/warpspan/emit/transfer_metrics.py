@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.metrics import Meter, Observation
 
 from warpspan.emit.instruments import Active, Totals, observe, totals
-from warpspan.records import Inference
+from warpspan.records import Direction, Inference
 from warpspan.signals import instruments, names
 
 _METRICS = (
@@ -53,17 +53,15 @@ class TransferMetrics:
                 self._add(instruments.PYTORCH_INFERENCE_SYNC_CALLS.name, kinds, total)
                 self._add(instruments.PYTORCH_INFERENCE_SYNC_TIME.name, kinds, stalled_s)
         if record.transfers is not None:
-            for way in ("h2d", "d2h", "d2d"):
-                transfer = getattr(record.transfers, way)
-                if transfer is None:
-                    continue
-                ways = {**labels, names.PYTORCH_TRANSFER_DIRECTION: way}
+            for direction, transfer in record.transfers.by_direction().items():
+                ways = {**labels, names.PYTORCH_TRANSFER_DIRECTION: direction.value}
                 self._add(instruments.PYTORCH_INFERENCE_TRANSFER_COPIES.name, ways, transfer.total)
                 self._add(instruments.PYTORCH_INFERENCE_TRANSFER_TIME.name, ways, transfer.time_s)
-                pageable = transfer.pageable_bytes
+                pageable = transfer.pageable_bytes or 0
+                rest = "device" if direction == Direction.D2D else "pinned"
                 for memory, nbytes in (
                     ("pageable", pageable),
-                    ("device" if way == "d2d" else "pinned", transfer.nbytes - pageable),
+                    (rest, (transfer.nbytes or 0) - pageable),
                 ):
                     if nbytes:
                         memories = {**ways, names.PYTORCH_TRANSFER_MEMORY: memory}

@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from warpspan.records import Denoising, GenAi, Generation, Loop, PhaseCycles, Phases, StepTime
-
-#: The phases that are known by their name, each at its number in `StepTimes.phases`.
-PHASES: tuple[str, ...] = (
-    "step",
-    "prefill",
-    "decode",
-    "assistant",
-    "encoder",
-    "denoise",
-    "text_encoder",
-    "vae",
+from warpspan.records import (
+    PHASES,
+    Denoising,
+    GenAi,
+    Generation,
+    Loop,
+    Phase,
+    PhaseCycles,
+    Phases,
+    StepTime,
 )
-STEP, PREFILL, DECODE, ASSISTANT, ENCODER, DENOISE, TEXT_ENCODER, VAE = range(len(PHASES))
 
+STEP, PREFILL, DECODE, ASSISTANT, ENCODER, DENOISE, TEXT_ENCODER, VAE = Phase
 
 #: Begin and end in seconds since the begin of the inference on its device.
 Span: TypeAlias = tuple[float, float]

@@ -13,10 +13,10 @@ from contextvars import Token
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from warpspan import guard
-from warpspan.finish.step_figures import PHASES, Sections, StepTimes
+from warpspan.finish.step_figures import Sections, StepTimes
 from warpspan.probes import capture, clock
 from warpspan.probes.inputs import Seen
-from warpspan.records import Steps
+from warpspan.records import PHASES, Steps
 from warpspan.runtime.scopes import Skipped, current, leave
 
 if TYPE_CHECKING:
