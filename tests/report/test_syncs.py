@@ -119,7 +119,9 @@ def text(inferences) -> str:
 def test_columns_and_a_line():
     """Waits and bytes a call, and where the time is waited; nothing without them."""
     printed = text(waiting())
-    assert "forward Net waits per call: item 12.3, cpu 0.33, to 0.33. Most of it in " in printed
+    assert (
+        "forward Net waits per call: item 12.3, cpu 0.33, to 0.33. 210 ms of 750 ms at" in printed
+    )
     assert "decode.Decoder.forward (/app/decode.py:42)." in printed
     for cell in ("13.0", "250 ms", "1.00 MiB", "1 B"):
         assert cell in printed

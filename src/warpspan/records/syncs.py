@@ -93,7 +93,9 @@ class Syncs(NamedTuple):
     longest_kind: Annotated[str | None, attr(names.PYTORCH_SYNC_LONGEST_KIND)] = None
     longest_s: Annotated[float | None, attr(names.PYTORCH_SYNC_LONGEST_TIME)] = None
     longest_site: Annotated[Site | None, group(names.PYTORCH_SYNC_LONGEST_CODE)] = None
-    repeated_kind: Annotated[str | None, attr(names.PYTORCH_SYNC_REPEATED_KIND)] = None
-    repeated_site: Annotated[Site | None, group(names.PYTORCH_SYNC_REPEATED_CODE)] = None
+    repeated_kind: Annotated[str | None, attr(names.PYTORCH_SYNC_REPEATED_KIND, detail=True)] = None
+    repeated_site: Annotated[Site | None, group(names.PYTORCH_SYNC_REPEATED_CODE, detail=True)] = (
+        None
+    )
     kinds: Annotated[tuple[SyncKind, ...], group(names.PYTORCH_SYNC, detail=True)] = ()
     places: Annotated[tuple[SyncPlace, ...], group(names.PYTORCH_SYNC_PLACE, detail=True)] = ()
