@@ -15,12 +15,10 @@ from warpspan.records.device import (
     Quantities,
 )
 from warpspan.records.generation import (
-    PHASES,
     Denoising,
     GenAi,
     Generation,
     Loop,
-    Phase,
     PhaseCycles,
     Phases,
     StepMode,
@@ -39,6 +37,7 @@ from warpspan.records.inference import (
 from warpspan.records.kv_cache import Cache, CacheState
 from warpspan.records.memory import Memory
 from warpspan.records.model import Device, Input, Model
+from warpspan.records.phases import PHASES, Phase
 from warpspan.records.syncs import Site, SyncCall, SyncKind, SyncPlace, Syncs
 from warpspan.records.timing import Steps, Timing
 from warpspan.records.transfers import Direction, Transfer, Transfers

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Annotated, NamedTuple
 
 from warpspan.records.attr import attr, group
 from warpspan.records.enums import StrEnum
 from warpspan.signals import names
-
-
-class Phase(IntEnum):
-    """What a step is for. Steps that the user names have the numbers behind these."""
-
-    STEP = 0
-    PREFILL = 1
-    DECODE = 2
-    ASSISTANT = 3
-    ENCODER = 4
-    DENOISE = 5
-    TEXT_ENCODER = 6
-    VAE = 7
-
-
-#: Their names on spans, each at its number.
-PHASES: tuple[str, ...] = tuple(phase.name.lower() for phase in Phase)
 
 
 class StepMode(StrEnum):
