@@ -49,7 +49,7 @@ FULL = Inference(
     timing=Timing(device_time_s=1.5, queue_time_s=0.125, idle_time_s=0.5),
     memory=Memory(peak_bytes=1 << 30),
     usage=Usage(gpu_time_s=1.25, sm_cycles_active=3e9, sm_cycles_elapsed=4e9, energy_j=90.0),
-    cache=Cache(size=4096, increase=512),
+    cache=Cache(size_bytes=4096, increase_bytes=512),
     loop=Loop(
         generation=Generation(
             input_tokens=5, generated_tokens=8, first_token_s=0.5, token_mean_s=0.25
@@ -79,7 +79,7 @@ SPARSE = Inference(
     device=CPU,
     timing=Timing(idle_time_s=0.0),
     usage=Usage(),
-    cache=Cache(increase=-512),
+    cache=Cache(increase_bytes=-512),
     loop=Loop(generation=Generation(input_tokens=3, generated_tokens=0), gen_ai=GenAi()),
     syncs=Syncs(),
     transfers=Transfers(h2d=Transfer(total=1, nbytes=5, pageable_bytes=5)),

@@ -46,12 +46,6 @@ class Soak(NamedTuple):
         """Whether each call was finished or counted as dropped."""
         return self.finished + self.dropped == self.calls
 
-    @property
-    def growth_bytes(self) -> int | None:
-        """Resident memory at the end, less that after the first tenth."""
-        warm, last = self.rss_bytes[_STEPS // 10 - 1], self.rss_bytes[-1]
-        return None if warm is None or last is None else last - warm
-
 
 def run(calls: int) -> Soak:
     """Make the calls from one thread. To be called once in a process.

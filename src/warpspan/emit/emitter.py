@@ -14,7 +14,7 @@ from warpspan import guard
 from warpspan.emit.observable_table import Finisher, Observables, Sources
 from warpspan.emit.recorder import Recorder
 from warpspan.emit.spans import OpenSpan, Spans
-from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
+from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference, StepMode
 
 _SCOPE = "warpspan"
 
@@ -32,7 +32,7 @@ class Emitter:
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
         *,
-        steps: str = "summary",
+        steps: str = StepMode.SUMMARY,
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
         self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider), steps)

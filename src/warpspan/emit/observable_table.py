@@ -163,7 +163,7 @@ TABLE = (
     ),
     Observable(instruments.PYTORCH_MEMORY_USAGE, _memory),
     *(Observable(metric, _summed(metric)) for metric in TOTALS),
-    Observable(instruments.PYTORCH_KV_CACHE_USAGE, _caches(lambda state: state.alive)),
+    Observable(instruments.PYTORCH_KV_CACHE_USAGE, _caches(lambda state: state.alive_bytes)),
     Observable(instruments.PYTORCH_KV_CACHE_COUNT, _caches(lambda state: state.alive_count)),
     Observable(instruments.PYTORCH_KV_CACHE_LEAK_SCORE, _caches(lambda state: state.leak_score)),
     Observable(instruments.PYTORCH_GPU_SAMPLED_TIME, _activities(lambda part: part.time_s)),

@@ -135,13 +135,13 @@ PYTORCH_INFERENCE_SYNC_CALLS: Final = Metric(
     "pytorch.inference.sync.calls",
     "counter",
     "{call}",
-    "Calls in which inferences waited for the device (`pytorch.sync.*.count`).",
+    "Calls in which inferences waited for the device (`pytorch.sync.counts`).",
 )
 PYTORCH_INFERENCE_SYNC_TIME: Final = Metric(
     "pytorch.inference.sync.time",
     "counter",
     "s",
-    "Host time inside them (`pytorch.sync.*.time`).",
+    "Host time inside them (`pytorch.sync.times`).",
 )
 PYTORCH_INFERENCE_TRANSFER_COPIES: Final = Metric(
     "pytorch.inference.transfer.copies",

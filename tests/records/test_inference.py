@@ -1,35 +1,29 @@
 """Records are spans' attributes in another form, and nothing gets lost between the two."""
 
-import json
-
-from hypothesis import given
-from hypothesis import strategies as st
-
 from warpspan.records import (
-    SYNC_KINDS,
     Cache,
     Denoising,
     Device,
-    GenAi,
     Generation,
     Inference,
     Input,
     Loop,
     Memory,
     Model,
-    PhaseCycles,
     Phases,
     Site,
     Steps,
     SyncKind,
+    SyncPlace,
     Syncs,
     Timing,
     Transfer,
     Transfers,
     Usage,
+    codec,
     device_attributes,
+    take_out_details,
 )
-from warpspan.signals import names
 
 FULL = Inference(
     operation="forward",
@@ -53,6 +47,7 @@ FULL = Inference(
         *(38, 0.012, "cpu", 0.009, Site("/app/serve.py", 7, "serve.handle"), "item"),
         *(Site("/app/decode.py", 42, "decode.Decoder.forward"),),
         (SyncKind("cpu", 1, 0.009), SyncKind("item", 37, 0.003)),
+        (SyncPlace("cpu", "/app/serve.py", 7, "serve.handle", 1, 0.009),),
     ),
     transfers=Transfers(
         Transfer(2, 600, 500, 400, 1e-6, 6e8, 0.000005),
@@ -158,10 +153,15 @@ def test_end_attributes_are_all_that_was_measured():
         "pytorch.sync.repeated.code.file.path": "/app/decode.py",
         "pytorch.sync.repeated.code.line.number": 42,
         "pytorch.sync.repeated.code.function.name": "decode.Decoder.forward",
-        "pytorch.sync.cpu.count": 1,
-        "pytorch.sync.cpu.time": 0.009,
-        "pytorch.sync.item.count": 37,
-        "pytorch.sync.item.time": 0.003,
+        "pytorch.sync.kinds": ("cpu", "item"),
+        "pytorch.sync.counts": (1, 37),
+        "pytorch.sync.times": (0.009, 0.003),
+        "pytorch.sync.place.kinds": ("cpu",),
+        "pytorch.sync.place.code.file.paths": ("/app/serve.py",),
+        "pytorch.sync.place.code.line.numbers": (7,),
+        "pytorch.sync.place.code.function.names": ("serve.handle",),
+        "pytorch.sync.place.counts": (1,),
+        "pytorch.sync.place.times": (0.009,),
         "pytorch.transfer.h2d.count": 2,
         "pytorch.transfer.h2d.size": 600,
         "pytorch.transfer.h2d.pageable.size": 500,
@@ -208,96 +208,24 @@ def test_running_out_of_memory_is_known_by_class_or_by_size():
     assert bare._replace(memory=Memory(oom_requested_bytes=1)).out_of_memory
 
 
-optional = st.none() | st.integers(0, 2**62)
-seconds = st.none() | st.floats(0, 1e6)
-text = st.none() | st.text(min_size=1, max_size=20)
-cycles = st.none() | st.builds(PhaseCycles, seconds, st.floats(0, 1e12), st.booleans())
-loops = st.builds(
-    Loop,
-    st.builds(Phases, st.text(min_size=1, max_size=9), text, *[seconds] * 7),
-    st.none()
-    | st.builds(
-        Generation,
-        *(st.integers(1, 9), optional, *[seconds] * 7),
-        *(optional, seconds, seconds, optional, seconds),
-    ),
-    st.none() | st.builds(Denoising, st.integers(1, 9), *[seconds] * 9),
-    st.none() | st.builds(GenAi, st.text(min_size=1, max_size=9), text, text, optional, optional),
-    cycles,
-    cycles,
-    st.just(()),
-)
-sites = st.none() | st.builds(Site, st.text(min_size=1, max_size=9), optional, text)
-ways = st.none() | st.builds(
-    Transfer, st.integers(1, 9), optional, optional, optional, seconds, seconds, seconds
-)
-inferences = st.builds(
-    Inference,
-    operation=st.text(min_size=1, max_size=20),
-    start_ns=st.integers(0, 2**62),
-    duration_s=st.floats(0, 1e6),
-    device=st.builds(Device, st.sampled_from(["cpu", "cuda"]), optional, text),
-    model=st.builds(
-        Model, text, optional, optional, text, text, st.none() | st.booleans(), optional
-    ),
-    input=st.builds(
-        Input, optional, optional, st.none() | st.lists(st.integers(0, 99), min_size=1).map(tuple)
-    ),
-    timing=st.builds(Timing, seconds, seconds, seconds, seconds, optional, seconds, optional),
-    memory=st.none()
-    | st.builds(Memory, st.integers(0, 9), rss_bytes=optional, utilization=seconds),
-    steps=st.none() | st.builds(Steps, st.integers(1, 9), seconds, seconds),
-    usage=st.none()
-    | st.builds(
-        Usage,
-        st.floats(0, 1e6),
-        *[seconds] * 7,
-        *(text, text, seconds, seconds, text, seconds, seconds),
-        st.none() | st.lists(st.text(max_size=9)).map(tuple),
-        st.none() | st.booleans(),
-    ),
-    cache=st.none()
-    | st.builds(
-        Cache,
-        st.text(min_size=1, max_size=9),
-        *[optional] * 7,
-        *(seconds, seconds, optional, optional, seconds, seconds),
-    ),
-    loop=st.none() | loops,
-    syncs=st.none()
-    | st.builds(
-        Syncs,
-        *(st.integers(1, 9), seconds, text, seconds, sites, text, sites),
-        st.lists(
-            st.builds(SyncKind, st.sampled_from(SYNC_KINDS), st.integers(1, 9), seconds),
-            unique_by=lambda kind: kind.kind,
-        ).map(lambda kinds: tuple(sorted(kinds))),
-    ),
-    transfers=st.none()
-    | st.builds(Transfers, ways, ways, ways, st.integers(1, 9), optional, seconds),
-    error_type=text,
-    trace_id=st.text("0123456789abcdef", max_size=32),
-)
+def test_a_span_with_few_attributes_keeps_its_details():
+    """Where there is room, all stands on the span."""
+    attributes = FULL._replace(loop=None, transfers=None).end_attributes()
+    before = dict(attributes)
+    assert ({}, before) == (take_out_details(attributes), attributes)
 
 
-@given(inferences)
-def test_a_record_survives_json(record):
-    """to_json, a file, from_json: the same record."""
-    assert record == Inference.from_json(json.loads(json.dumps(record.to_json())))
-
-
-@given(inferences)
-def test_a_record_survives_a_span(record):
-    """Attributes of a span give back the record they came from."""
-    attributes = record.start_attributes() | record.end_attributes()
-    assert record == Inference.from_attributes(
-        attributes,
-        start_ns=record.start_ns,
-        duration_s=record.duration_s,
-        trace_id=record.trace_id,
-        span_id=record.span_id,
-        parent_span_id=record.parent_span_id,
-        process=record.process,
+def test_details_leave_a_span_with_many_attributes():
+    """All of them or none, so that it is known where to look for one."""
+    loop = Loop(
+        Phases("text-generation", "device", *[0.1] * 7),
+        Generation(1, 2, *[0.1] * 7, 3, 0.1, 0.1, 4, 0.1),
+        Denoising(5, *[0.1] * 9),
     )
-    assert None not in attributes.values()
-    assert attributes[names.PYTORCH_OPERATION_NAME] == record.operation
+    whole = FULL._replace(loop=loop).end_attributes()
+    attributes = dict(whole)
+    details = take_out_details(attributes)
+    assert whole == attributes | details
+    assert {attribute.name for attribute in codec.attributes if attribute.detail} & set(
+        whole
+    ) == set(details)
