@@ -22,14 +22,13 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # The configuration; the command that makes a child's environment; the exporters' own settings;
 # Triton's own switches, which it reads when a kernel is defined.
 READ_THE_ENVIRONMENT = {
-    "bench/fused_cli.py",
     "config.py",
-    "bench/stalls_services.py",
     "cli/run.py",
     "export/distro.py",
     "export/file.py",
     "export/helper.py",
     "export/otlp.py",
+    "kernels/bench/fused_cli.py",
     "testing/through_helper.py",
 }
 
