@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -20,6 +20,10 @@ from warpspan.emit.transfer_metrics import TransferMetrics
 from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
+
+# A provider gets so much longer than a flush waits for it, so that it never raises in time because
+# its time is up: it counts whole milliseconds, and by the system's clock.
+_PROVIDER_MARGIN_S = 0.1
 
 
 class Emitter:
@@ -45,6 +49,8 @@ class Emitter:
         self.start = self._spans.start
         self.leave = self._spans.leave
         self.request = self._spans.request
+        self.ids = self._spans.ids
+        self.end_span = self._spans.finish
 
     def observe(
         self,
@@ -52,6 +58,7 @@ class Emitter:
         finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
         caches: Callable[[], Iterable[CacheState]],
+        skipped: Mapping[str, int],  # noqa: ARG002
         *,
         hardware: bool,
     ) -> None:
@@ -72,23 +79,19 @@ class Emitter:
             if metrics_ is not None:
                 metrics_.close()
 
-    def finish(self, opened: OpenSpan, record: Inference) -> None:
-        """Record the metrics and end the span; a failure of one does not cost the other."""
-        try:
-            if self._metrics is not None:
-                self._metrics.record(record, opened[3], opened[1])
-            if record.usage is not None and self._device_metrics is not None:
-                self._device_metrics.record(record, record.usage, opened[1])
-            if record.cache is not None and self._cache_metrics is not None:
-                self._cache_metrics.record(record, record.cache, opened[1])
-            if record.loop is not None:
-                self._loop_metrics.record(record, record.loop, opened[1])
-            waited = record.syncs is not None or record.transfers is not None
-            if waited and self._transfer_metrics is not None:
-                self._transfer_metrics.record(record)
-        except Exception as error:
-            guard.caught("metrics", error)
-        self._spans.finish(opened, record)
+    def record_metrics(self, opened: OpenSpan, record: Inference) -> None:
+        """Record the metrics of a finished inference."""
+        if self._metrics is not None:
+            self._metrics.record(record, opened[3], opened[1])
+        if record.usage is not None and self._device_metrics is not None:
+            self._device_metrics.record(record, record.usage, opened[1])
+        if record.cache is not None and self._cache_metrics is not None:
+            self._cache_metrics.record(record, record.cache, opened[1])
+        if record.loop is not None:
+            self._loop_metrics.record(record, record.loop, opened[1])
+        waited = record.syncs is not None or record.transfers is not None
+        if waited and self._transfer_metrics is not None:
+            self._transfer_metrics.record(record)
 
     def flush(self, timeout_s: float) -> bool:
         """Have the providers export what they hold; False where one could not in time."""
@@ -110,15 +113,17 @@ def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
     """Whether a provider flushed in time.
 
     On a thread of its own, because the SDK's batch processors wait for their exporter however
-    long it takes.
+    long it takes. What that thread meets after its time is nobody's fault.
     """
+    deadline = time.monotonic() + timeout_s
     flushed: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            flushed.put(flush(round(timeout_s * 1e3)) is not False)
+            flushed.put(flush(round((timeout_s + _PROVIDER_MARGIN_S) * 1e3)) is not False)
         except Exception as error:
-            guard.caught("flush", error)
+            if time.monotonic() < deadline:
+                guard.caught("flush", error)
             flushed.put(False)
 
     try:
