@@ -46,7 +46,7 @@ test-newest-python: ## The tests on Python 3.13
 
 .PHONY: test-export
 test-export: $(VENV)/.ready ## All tests, each of their spans through the export helper
-	$(BIN)/python -m pytest -p warpspan.testing.through_helper $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p tests.support.through_helper $(PYTEST_ARGS)
 
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \

@@ -29,7 +29,6 @@ READ_THE_ENVIRONMENT = {
     "export/helper.py",
     "export/otlp.py",
     "kernels/bench/fused_cli.py",
-    "testing/through_helper.py",
 }
 
 

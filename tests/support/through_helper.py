@@ -1,6 +1,6 @@
 """A pytest plugin: every span that a suite keeps in memory goes the way of the export helper.
 
-`pytest -p warpspan.testing.through_helper`. A test sees each span as it is rebuilt from the wire,
+`pytest -p tests.support.through_helper`. A test sees each span as it is rebuilt from the wire,
 and a helper sends all of them to a receiver on this machine. The session fails where one of them
 did not arrive.
 """
@@ -14,11 +14,11 @@ from unittest import mock
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.support.otlp import OtlpReceiver, http_receiver
 from warpspan.export import wire
 from warpspan.export.channel import Channel
 from warpspan.export.pack import Packer
 from warpspan.export.unpack import Unpacker
-from warpspan.testing.otlp import OtlpReceiver, http_receiver
 
 _TIMEOUT_S = 60.0
 
