@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from benchmarks import children
 from benchmarks.environment import describe_environment
 from benchmarks.overhead import generate, modes, table
 from benchmarks.overhead import methods as replaced
@@ -146,7 +147,12 @@ def _in_own_process(task: Callable[..., T], *arguments: Any) -> T:
     """Run in a new process: providers are global and can be set once only."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
-        return executor.submit(task, *arguments).result()
+        result = children.start_deaf(lambda: executor.submit(task, *arguments))
+        try:
+            return result.result()
+        except KeyboardInterrupt:
+            children.kill()
+            raise
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

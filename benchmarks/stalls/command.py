@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import children
 from benchmarks.environment import describe_environment
 from benchmarks.stalls import services
 from benchmarks.stalls import sink as counting
@@ -74,8 +75,9 @@ def run(seconds: float = _SECONDS, endpoint: str | None = None) -> list[Row]:
 
     def start(target: Any, *args: Any) -> Any:
         ours, theirs = context.Pipe()
-        process = context.Process(target=target, args=(theirs, *args))
-        process.start()
+        # A daemon ends with us, also by Ctrl-C.
+        process = context.Process(target=target, args=(theirs, *args), daemon=True)
+        children.start_deaf(process.start)
         theirs.close()
         return ours, process
 

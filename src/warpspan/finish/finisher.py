@@ -80,7 +80,10 @@ class Finisher:
         self._queue: deque[Window] = deque()
         self._finished = 0
         self._longest_ns = 0
+        # Not re-entrant: a slice inside a slice would finish a window twice. `_worker` is the thread
+        # that holds it, so that a signal handler on that thread does not wait for itself.
         self._working = threading.Lock()
+        self._worker: int | None = None
         self._paused = False
         # Re-entrant: a signal handler may close a window while its thread starts the finisher.
         self._starting = threading.RLock()
@@ -127,6 +130,8 @@ class Finisher:
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was pushed so far, in this thread; False where time ran out."""
+        if self._worker == threading.get_ident():
+            return False
         deadline = time.monotonic() + timeout_s
         target = self._finished + len(self._queue)
         while self._finished < target:
@@ -213,6 +218,13 @@ class Finisher:
 
     def _slice(self) -> bool:
         """Finish windows for about half a millisecond; False where the next one waits for its device."""
+        self._worker = threading.get_ident()
+        try:
+            return self._finish_some()
+        finally:
+            self._worker = None
+
+    def _finish_some(self) -> bool:
         until_ns = time.perf_counter_ns() + _SLICE_NS
         while self._queue and time.perf_counter_ns() < until_ns:
             window = self._queue[0]

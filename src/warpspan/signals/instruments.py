@@ -495,6 +495,11 @@ WARPSPAN_DROPPED: Final = Metric(
     "{inference}",
     "Inferences that were not recorded, or not whole.",
 )
+WARPSPAN_SKIPPED: Final = Metric(
+    "warpspan.skipped",
+    "{call}",
+    "Outermost module calls that were no inferences.",
+)
 WARPSPAN_FAULTS: Final = Metric(
     "warpspan.faults",
     "{fault}",
