@@ -10,9 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from warpspan import __version__
-from warpspan.cli import interrupted
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
+from warpspan.cli.ending import interrupted
 from warpspan.cli.process import CannotRunError
 from warpspan.kernels.bench import fused_cli
 
