@@ -84,7 +84,7 @@ class Session:
             self.finisher,
             self._usage,
             self._caches,
-            self.tracker.admission.skipped,
+            self._skipped,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )
@@ -167,6 +167,10 @@ class Session:
     def _caches(self) -> list[CacheState]:
         """The KV caches of this process that inferences took or left."""
         return self._kv_leaks.states(caught_up=not self.finisher.waiting)
+
+    def _skipped(self) -> dict[str, int]:
+        """Calls that were no inferences, by reason."""
+        return {reason: count for reason, count in self.tracker.admission.skipped.items() if count}
 
     def _start_anew(self) -> None:
         """Begin anew in a forked child: what waits and what is open is the parent's."""
