@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -96,8 +95,6 @@ class Session:
 
         if self._sampler is None:
             self._sampler = Sampler(self._settings.sample_period_s, environment())
-        elif self._sampler.pid != os.getpid():
-            self._sampler.reset()
         return self._sampler.attach(runtime_device)
 
     def _usage(self) -> list[DeviceUsage]:

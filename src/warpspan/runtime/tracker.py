@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-import multiprocessing.util
-import os
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.config import Settings
 from warpspan.finish.finisher import Finisher
 from warpspan.finish.kv_leaks import Ledger
-from warpspan.probes import capture, clock, garbage, inputs
+from warpspan.probes import clock, garbage, inputs
 from warpspan.probes.graphs import Graphs
 from warpspan.probes.kv_observer import cache_call_of
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.probes.model import ModelInfo, ModelRegistry, is_training
 from warpspan.probes.runtime_device import Meter, RuntimeDevice, RuntimeDevices
-from warpspan.probes.transfers import forget_events, is_waiting
+from warpspan.probes.transfers import is_waiting
 from warpspan.records import CacheState, DeviceState, start_attributes
 from warpspan.runtime import transfer_attribution
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current, is_open, leave
@@ -42,6 +39,7 @@ _dispatch_mode = torch._C._get_dispatch_mode
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
+_same_process = forks.mark
 
 
 class Tracker:
@@ -78,7 +76,13 @@ class Tracker:
         self._rss_due_ns = 0
         self._freezer = garbage.Freezer() if settings.gc_freeze else None
         garbage.watch()
-        self._survive_forks()
+        forks.join(
+            before=self.finisher.pause,
+            in_parent=self.finisher.resume,
+            in_child=self._start_anew,
+            at_exit=self.finisher.drain,
+            at_child_exit=self._flush_at_child_exit,
+        )
 
     def open_call(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -247,6 +251,7 @@ class Tracker:
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
+        forks.check()
         deadline = time.monotonic() + timeout_s
         finished = self.finisher.flush(timeout_s)
         return self.sink.flush(max(0.0, deadline - time.monotonic())) and finished
@@ -270,6 +275,9 @@ class Tracker:
     ) -> Skipped | Window:
         if runtime_device.timeline is not None and runtime_device.timeline.capturing:
             return Skipped()  # a capture that Python code did not begin
+        if not _same_process[0]:
+            forks.catch_up()
+            runtime_device = self.runtime_devices.anew(runtime_device)
         finisher = self.finisher
         if finisher.full:
             finisher.dropped["queue_full"] += 1
@@ -365,45 +373,17 @@ class Tracker:
             if runtime_device.meter is not None:
                 runtime_device.meter.hurry()
 
-    def _survive_forks(self) -> None:
-        tracker = weakref.ref(self)
-
-        def before() -> None:
-            if (found := tracker()) is not None:
-                found.finisher.pause()
-
-        def in_parent() -> None:
-            if (found := tracker()) is not None:
-                found.finisher.resume()
-
-        def in_child() -> None:
-            if (found := tracker()) is not None:
-                found._start_anew()
-
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
-        # multiprocessing's forked children leave without running exit handlers.
-        multiprocessing.util.register_after_fork(self, Tracker._flush_at_child_exit)
-        if multiprocessing.process.parent_process() is not None:  # torch was imported in a child
-            self._flush_at_child_exit()
-
     def _start_anew(self) -> None:
         disown(current.get(), lambda window: self.sink.leave(window.span))
         current.set(NO_SCOPE)
         self.finisher.reset()
-        guard.faults.clear()
         self.runtime_devices = self._make_runtime_devices()
         self.ledger = Ledger(self.finisher.dropped)
         self.registry.forget()
         self.graphs = Graphs()
-        capture.gate.forget()
-        transfer_attribution.reset()
-        forget_events()
 
     def _flush_at_child_exit(self) -> None:
-        multiprocessing.util.Finalize(
-            None, self.flush, args=(self.settings.flush_timeout_s,), exitpriority=10
-        )
+        self.flush(self.settings.flush_timeout_s)
 
 
 def is_traced() -> bool:

@@ -14,6 +14,7 @@ import weakref
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+from warpspan import forks
 from warpspan.probes.transfers import SyncCopyCounters
 from warpspan.runtime.scopes import Skipped, current, is_open
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepScope
@@ -122,10 +123,13 @@ class TransferAttribution:
         )
 
 
-def reset() -> None:
+def _forget() -> None:
     """In a forked child: what was is the parent's."""
     _before.set(None)
     _after.set(None)
+
+
+forks.join(in_child=_forget)
 
 
 def _open_window(scope: Any) -> Window | None:
