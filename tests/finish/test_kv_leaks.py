@@ -240,7 +240,7 @@ def test_generations_whose_caches_are_kept(telemetry):
             answer(model, kept[-1])
     assert (30 * size(7), 30) == standing(telemetry)[:2]
     assert standing(telemetry)[2] >= THRESHOLD
-    assert {size(7)} == {record.cache.retained for record in telemetry.records()}
+    assert {size(7)} == {record.cache.retained_bytes for record in telemetry.records()}
 
 
 # Tuples have no identity: what is alive is told by their tensors.

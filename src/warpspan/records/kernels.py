@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from warpspan.records.inference import Inference
 from warpspan.records.intervals import Intervals
-from warpspan.records.values import Device
+from warpspan.records.model import Device
 
 
 class KernelTotal(NamedTuple):

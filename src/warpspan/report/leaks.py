@@ -87,7 +87,7 @@ class History:
                 self._spans[key] += 1
                 if cache is not None:
                     self._starts_ns.setdefault(key, array("q")).append(inference.start_ns)
-                    self._alive_bytes.setdefault(key, array("q")).append(cache.alive or 0)
+                    self._alive_bytes.setdefault(key, array("q")).append(cache.alive_bytes or 0)
                     latest = self._latest.get(key)
                     if latest is None or inference.end_ns >= latest[0]:
                         self._latest[key] = (inference.end_ns, cache.leak_start_s)

@@ -243,7 +243,7 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
 
 
 def _waiting_note(row: Row) -> list[str]:
-    """How often a row's inferences wait and for what, and where most of it is."""
+    """How often a row's inferences wait and for what, and the place with the most time."""
     sums = row.waiting
     if sums is None or not sums.sync_count:
         return []
@@ -252,8 +252,9 @@ def _waiting_note(row: Row) -> list[str]:
     )
     name = f"{row.operation} {row.model or ''}".rstrip()
     note = f"{name} waits per call: {kinds}."
-    if sums.sync_site is not None:
-        note += f" Most of it in {sums.sync_site}."
+    if sums.sync_site is not None and sums.sync_site_time_s is not None:
+        waited = f"{seconds(sums.sync_site_time_s)} of {seconds(sums.sync_time_s)}"
+        note += f" {waited} at {sums.sync_site}."
     return [printable(note)]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
-from warpspan.records import Cache, Inference
+from warpspan.records import DETAILS_EVENT, Inference, codec
 from warpspan.signals import instruments, names
 
 MAX_LINE_BYTES = 64 << 20
@@ -170,6 +170,9 @@ class OtlpJsonReader:
             if names.PYTORCH_OPERATION_NAME not in attributes:
                 self.other_spans += 1
                 return None
+            for event in span.get("events", ()):
+                if event["name"] == DETAILS_EVENT:
+                    attributes |= _attributes(event)
             start_ns = int(span["startTimeUnixNano"])
             inference = Inference.from_attributes(
                 attributes,
@@ -180,7 +183,7 @@ class OtlpJsonReader:
                 parent_span_id=str(span.get("parentSpanId", "")),
                 process=process,
             )
-            sound = _is_sound(inference)
+            sound = inference.duration_s >= 0 and codec.is_sound(attributes)
         except _MALFORMED:
             sound = False
         if not sound:
@@ -257,44 +260,3 @@ def _value(value: Mapping[str, Any]) -> Any:
             return [_value(item) for item in content.get("values", ())]
         return content
     return None
-
-
-def _is_sound(inference: Inference) -> bool:
-    """Whether every value has its type and every number can be counted with."""
-    cache = inference.cache or Cache()
-    loop = inference.loop
-    texts = (
-        cache.type,
-        inference.operation,
-        inference.device.type,
-        inference.model.name,
-        inference.error_type,
-        *(loop.phases[:2] if loop is not None else ()),
-    )
-    numbers = (
-        inference.duration_s,
-        inference.device.ordinal,
-        inference.model.parameter_count,
-        inference.model.parameter_bytes,
-        inference.model.device_count,
-        inference.input.batch_size,
-        inference.input.sequence_length,
-        *inference.timing,
-        *(inference.memory or ()),
-        *(inference.steps or ()),
-        # An inference may also cut its cache.
-        *(
-            None if value is None else abs(value)
-            for value in (cache.increase, cache.token_increase)
-        ),
-        *cache._replace(type=None, increase=None, token_increase=None),
-        *(loop.phases[2:] if loop is not None else ()),
-        *(loop.generation or () if loop is not None else ()),
-        *(loop.denoising or () if loop is not None else ()),
-        *(inference.syncs.numbers() if inference.syncs is not None else ()),
-        *(inference.transfers.numbers() if inference.transfers is not None else ()),
-    )
-    return all(text is None or isinstance(text, str) for text in texts) and all(
-        number is None or (type(number) in (int, float) and math.isfinite(number) and number >= 0)
-        for number in numbers
-    )
