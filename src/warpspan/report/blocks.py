@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 _UNBOUNDED = 10_000
-_FOLDED_WIDTH = 24
+_NARROWEST_TEXT = 24
 
 
 class Column(NamedTuple):
@@ -32,26 +32,32 @@ def blocks(columns: Sequence[Column], console: Console, key: int = 0) -> list[Ta
     """
     columns = [column for column in columns if any(column.cells)]
     names = columns[key]
-    for folded in (False, True):
-        if _width(columns, console, folded=folded) <= console.width:
-            return [_table(columns, folded=folded)]
-    held: list[list[Column]] = [[names]]
-    for column in columns:
-        if column is not names:
-            wider = [*held[-1], column]
-            if len(held[-1]) > 1 and _width(wider, console, folded=True) > console.width:
-                held.append([names, column])
-            else:
-                held[-1] = wider
-    return [_table(block, folded=True) for block in held]
+    if _width(columns, console, None) <= console.width:
+        return [_table(columns, None)]
+    first, rest = [*columns[: key + 1]], columns[key + 1 :]
+    held = [first] if _width(first, console, _NARROWEST_TEXT) <= console.width else [[names]]
+    for column in rest if held[0] is first else [one for one in columns if one is not names]:
+        wider = [*held[-1], column]
+        if len(held[-1]) > 1 and _width(wider, console, _NARROWEST_TEXT) > console.width:
+            held.append([names, column])
+        else:
+            held[-1] = wider
+    return [_table(block, _room(block, console)) for block in held]
 
 
-def _width(columns: Sequence[Column], console: Console, *, folded: bool) -> int:
+def _room(columns: Sequence[Column], console: Console) -> int:
+    """How wide a text may be for the table to fit."""
+    texts = sum(column.is_text for column in columns)
+    taken = _width(columns, console, 1) - texts
+    return max((console.width - taken) // texts, _NARROWEST_TEXT)
+
+
+def _width(columns: Sequence[Column], console: Console, text_width: int | None) -> int:
     options = console.options.update(max_width=_UNBOUNDED)
-    return console.measure(_table(columns, folded=folded), options=options).maximum
+    return console.measure(_table(columns, text_width), options=options).maximum
 
 
-def _table(columns: Sequence[Column], *, folded: bool) -> Table:
+def _table(columns: Sequence[Column], text_width: int | None) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -65,7 +71,7 @@ def _table(columns: Sequence[Column], *, folded: bool) -> Table:
             justify="left" if column.is_text else "right",
             overflow="fold",
             no_wrap=not column.is_text,
-            max_width=_FOLDED_WIDTH if folded and column.is_text else None,
+            max_width=text_width if column.is_text else None,
         )
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*(Text(cell) for cell in cells))
