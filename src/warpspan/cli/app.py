@@ -114,7 +114,8 @@ def report(
         typer.Argument(
             metavar="FILE",
             help="OTLP JSON lines, as `warpspan run` and OpenTelemetry's file exporters write "
-            "them. - reads standard input.",
+            "them, a trace of PyTorch's, TensorFlow's or JAX's profiler, or a directory of "
+            "traces. - reads standard input.",
             show_default=False,
         ),
     ],
