@@ -133,8 +133,8 @@ def remarks(reader: OtlpJsonReader) -> list[str]:
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
         said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
-    if skipped := describe(reader.skipped):
-        said.append(f"{skipped}.")
+    if calls := describe(reader.skipped):
+        said.append(f"{calls}.")
     return said
 
 
