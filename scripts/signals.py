@@ -56,6 +56,7 @@ def instruments(groups: list[dict[str, Any]]) -> str:
         '    """A metric as it is created: `buckets` only for histograms."""',
         "",
         "    name: str",
+        "    instrument: str",
         "    unit: str",
         "    description: str",
         "    buckets: tuple[float, ...] | None = None",
@@ -68,6 +69,7 @@ def instruments(groups: list[dict[str, Any]]) -> str:
         buckets = group.get("annotations", {}).get("buckets")
         lines.append(f"{constant(group['metric_name'])}: Final = Metric(")
         lines.append(f'    "{group["metric_name"]}",')
+        lines.append(f'    "{group["instrument"]}",')
         lines.append(f'    "{group["unit"]}",')
         lines.append(f'    "{group["brief"]}",')
         if buckets:

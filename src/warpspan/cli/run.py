@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from warpspan.cli import INSTALL, process
+from warpspan.cli import process
+from warpspan.cli.ending import INSTALL
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
 from warpspan.cli.report import nothing, output_console, read, remarks

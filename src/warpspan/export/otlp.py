@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_EXPORT_HELPER
 from warpspan.export import official, preferences, wire
 from warpspan.export.batch import Batch
@@ -100,6 +100,7 @@ class Handover:
 
     def send(self, items: Any, slices: Iterable[tuple[bytes, int]]) -> bool:
         """Hand over a batch; False where it is known to be lost, wholly or in part."""
+        forks.check()
         if self._closed:
             return False
         channel = self._channel

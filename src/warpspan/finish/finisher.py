@@ -7,16 +7,14 @@ that a caller wakes nobody; after a quiet time it sleeps until the next one ring
 
 from __future__ import annotations
 
-import atexit
 import queue
 import threading
 import time
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.runtime.window import Window
 
 # The finisher takes at most half of the GIL when it is behind and next to nothing when it keeps
@@ -72,7 +70,6 @@ class Finisher:
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
         self.dropped: Counter[str] = Counter() if dropped is None else dropped
         self.reset()
-        _at_exit(weakref.WeakMethod(self.drain))
 
     def reset(self) -> None:
         """Start anew, as in a forked child: what waits belongs to the parent."""
@@ -174,6 +171,7 @@ class Finisher:
         self._bell.put(None)
 
     def _wake(self) -> None:
+        forks.check()
         with self._starting:
             self._asleep = False
             if self._thread is None or not self._thread.is_alive():
@@ -241,21 +239,3 @@ class Finisher:
             self._queue.popleft()
             self._finished += 1
         return True
-
-
-def _at_exit(drain: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Drain when the process ends, before any tracer provider shuts down.
-
-    Exit handlers run last in, first out, and a provider registers its own when it is made, which
-    may be after us. Those of the threading module run before all others: from there ours becomes
-    the last one registered.
-    """
-
-    def run() -> None:
-        if (found := drain()) is not None:
-            found()
-
-    try:
-        threading._register_atexit(atexit.register, run)  # type: ignore[attr-defined]
-    except (AttributeError, RuntimeError):  # not CPython, or already at the end
-        atexit.register(run)

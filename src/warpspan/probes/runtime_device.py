@@ -139,6 +139,11 @@ class RuntimeDevices:
             runtime_device = self._runtime_devices.setdefault(device, made)
         return runtime_device
 
+    def anew(self, former: RuntimeDevice) -> RuntimeDevice:
+        """The place of the device that another process's places had, as in a forked child."""
+        kind, ordinal = former.device.type, former.device.ordinal
+        return self.at(torch.device(kind) if ordinal is None else torch.device(kind, ordinal))
+
     def current(self) -> RuntimeDevice:
         """The place of an inference whose model is not known: the current CUDA device, if any."""
         if torch.cuda.is_initialized():

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from warpspan import forks
 from warpspan.probes.clock import Lease, take_event
 from warpspan.records import (
     Direction,
@@ -72,10 +73,13 @@ def lease_event(ordinal: int) -> Lease:
     return Lease(event, pool)
 
 
-def forget_events() -> None:
-    """Drop the pools: in a forked child their events are the parent's, as are the calls that run."""
+def _forget() -> None:
+    """In a forked child the pools' events are the parent's, as are the calls that run."""
     _pools.clear()
     _running.clear()
+
+
+forks.join(in_child=_forget)
 
 
 # Folders of torch and of warpspan, as they stand before the names of their files.
