@@ -70,7 +70,8 @@ class Pipeline:
     def emit(self, record=RECORD):
         opened = self.telemetry.start("forward BertModel", LABELS, record.start_ns)
         self.telemetry.leave(opened)
-        self.telemetry.finish(opened, record)
+        self.telemetry.record_metrics(opened, record)
+        self.telemetry.end_span(opened, record)
         return opened
 
     def points(self):
@@ -258,5 +259,6 @@ def test_without_an_sdk_nothing_is_recorded_and_nothing_fails():
     telemetry = Emitter("1.2.3")
     opened = telemetry.start("forward BertModel", LABELS, 0)
     telemetry.leave(opened)
-    telemetry.finish(opened, RECORD)
+    telemetry.record_metrics(opened, RECORD)
+    telemetry.end_span(opened, RECORD)
     assert telemetry.flush(1.0)

@@ -29,7 +29,8 @@ def emit():
     def run(record):
         opened = telemetry.start("generate", record.start_attributes(), record.start_ns)
         telemetry.leave(opened)
-        telemetry.finish(opened, record)
+        telemetry.record_metrics(opened, record)
+        telemetry.end_span(opened, record)
         data = reader.get_metrics_data()
         scopes = data.resource_metrics[0].scope_metrics if data else []
         metrics = [metric for scope in scopes for metric in scope.metrics]

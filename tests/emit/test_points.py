@@ -285,7 +285,8 @@ class Pipeline:
         """Emit a record; its exemplars are known by that name."""
         opened = self.emitter.start(name, attributes or record.start_attributes(), record.start_ns)
         self.emitter.leave(opened)
-        self.emitter.finish(opened, record)
+        self.emitter.record_metrics(opened, record)
+        self.emitter.end_span(opened, record)
         self.spans[opened[0].get_span_context().span_id] = name
 
     def metrics(self):

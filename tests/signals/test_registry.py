@@ -79,6 +79,8 @@ def test_every_span_attribute_of_the_registry_is_in_a_record():
         names.PYTORCH_TRANSFER_MEMORY,
         names.WARPSPAN_DROP_REASON,
         names.WARPSPAN_FAULT_ORIGIN,
+        names.WARPSPAN_LABEL,
+        names.WARPSPAN_SKIP_REASON,
         names.WARPSPAN_SIGNAL,
     }
     of_inferences = {

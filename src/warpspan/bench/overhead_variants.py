@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 )
 
 import warpspan
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session
 from warpspan.probes import garbage
 from warpspan.probes.memory import process_rss_bytes
 from warpspan.signals import instruments, names
@@ -154,16 +154,16 @@ class Warpspan(Variant):
 
     def drain(self) -> None:
         """Finish what is queued, then flush the providers."""
-        tracker = active_tracker()
-        if tracker is not None:
-            tracker.finisher.flush(_DRAIN_S)
+        session = active_session()
+        if session is not None:
+            session.finisher.flush(_DRAIN_S)
         super().drain()
 
     @property
     def dropped(self) -> int:
         """Inferences that found the queue full, or were not finished whole."""
-        tracker = active_tracker()
-        return 0 if tracker is None else tracker.finisher.dropped.total()
+        session = active_session()
+        return 0 if session is None else session.finisher.dropped.total()
 
 
 class Bare(Variant):

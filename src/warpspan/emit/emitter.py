@@ -18,6 +18,10 @@ from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
 
 _SCOPE = "warpspan"
 
+# A provider gets so much longer than a flush waits for it, so that it never raises in time because
+# its time is up: it counts whole milliseconds, and by the system's clock.
+_PROVIDER_MARGIN_S = 0.1
+
 
 class Emitter:
     """Emits through the given providers, or the global ones, also where those are set later."""
@@ -39,6 +43,7 @@ class Emitter:
         self.start = self._spans.start
         self.leave = self._spans.leave
         self.request = self._spans.request
+        self.ids = self._spans.ids
         # Ends the span of a finished inference. Raises what a span processor raises.
         self.end_span = self._spans.finish
 
@@ -60,11 +65,6 @@ class Emitter:
         """Observe nothing any more. What is in flight can still be finished."""
         if self._observables is not None:
             self._observables.close()
-
-    def finish(self, opened: OpenSpan, record: Inference) -> None:
-        """Record the metrics and end the span."""
-        self.record_metrics(opened, record)
-        self.end_span(opened, record)
 
     def record_metrics(self, opened: OpenSpan, record: Inference) -> None:
         """Record the metrics of a finished inference, with exemplars of its span. Never raises."""
@@ -93,15 +93,17 @@ def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
     """Whether a provider flushed in time.
 
     On a thread of its own, because the SDK's batch processors wait for their exporter however
-    long it takes.
+    long it takes. What that thread meets after its time is nobody's fault.
     """
+    deadline = time.monotonic() + timeout_s
     flushed: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            flushed.put(flush(round(timeout_s * 1e3)) is not False)
+            flushed.put(flush(round((timeout_s + _PROVIDER_MARGIN_S) * 1e3)) is not False)
         except Exception as error:
-            guard.caught("flush", error)
+            if time.monotonic() < deadline:
+                guard.caught("flush", error)
             flushed.put(False)
 
     try:

@@ -76,6 +76,18 @@ class Spans:
             return 0
         return trace.get_current_span(outer).get_span_context().trace_id
 
+    def ids(self, opened: OpenSpan) -> tuple[str, str, str]:
+        """Hexadecimal ids of its trace, of itself and of its parent; empty where it is not recorded."""
+        span, _, _, _, recording = opened
+        if not recording:
+            return "", "", ""
+        context, parent = span.get_span_context(), getattr(span, "parent", None)
+        return (
+            trace.format_trace_id(context.trace_id),
+            trace.format_span_id(context.span_id),
+            trace.format_span_id(parent.span_id) if parent is not None else "",
+        )
+
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Set what is known by now and end the span at its true end."""
         span, _, _, _, recording = opened

@@ -91,7 +91,7 @@ class SyncCopyCounters:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sealed = False
         self._running = 0
         self._held_until_ns: int | None = None

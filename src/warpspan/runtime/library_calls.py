@@ -8,10 +8,12 @@ from collections.abc import Callable
 import torch
 
 from warpspan import guard
-from warpspan.finish.step_figures import Sections
+from warpspan.records.skips import SkipReason
+from warpspan.runtime.admission import is_traced
+from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current
 from warpspan.runtime.steps import LoopScope, MarkedStep, PhaseOf, StepTimeline
-from warpspan.runtime.tracker import Tracker, is_traced, start_of
+from warpspan.runtime.tracker import Tracker, start_of
 from warpspan.runtime.window import Window
 
 
@@ -26,9 +28,9 @@ class Loop:
         self.section: LoopScope | None = None
 
     @property
-    def sections(self) -> Sections | None:
+    def sections(self) -> LoopNotes | None:
         """What the inference knows of its loops, or None where it is not recorded."""
-        return self._window.steps.sections if isinstance(self._window, Window) else None
+        return self._window.steps.notes if isinstance(self._window, Window) else None
 
     def fail(self, error: BaseException) -> None:
         """Remember what left the loop."""
@@ -48,7 +50,7 @@ def open_loop(
     operation: str,
     model: torch.nn.Module,
     phase_of: PhaseOf,
-    opened: Callable[[Sections], None],
+    opened: Callable[[LoopNotes], None],
 ) -> Loop | None:
     """A scope for a loop of a library; module calls inside are its steps.
 
@@ -68,7 +70,7 @@ def open_loop(
     try:
         if is_traced():
             return None
-        outer = tracker._settle()
+        outer = tracker.innermost()
         if outer.covers or isinstance(outer, MarkedStep):
             return None
         owned = outer is NO_SCOPE
@@ -78,7 +80,7 @@ def open_loop(
         loop = Loop(window, owned=owned)
         if isinstance(window, Window):
             loop.section = LoopScope(window, phase_of)
-            opened(window.steps.sections)
+            opened(window.steps.notes)
     except Exception as error:
         guard.caught("begin", error)
     except BaseException:
@@ -91,9 +93,9 @@ def open_loop(
 def _open_window(tracker: Tracker, operation: str, model: torch.nn.Module) -> Skipped | Window:
     model_info = tracker.registry.model_info(model)
     if not model_info.recorded:
-        return Skipped()
+        return tracker.admission.skip(model_info.skip_reason or SkipReason.FAULT)
     runtime_device = tracker.runtime_devices.at(model_info.device)
-    return tracker._open(
+    return tracker.open(
         runtime_device,
         *start_of(operation, model_info.name, runtime_device),
         operation,
@@ -106,7 +108,7 @@ def _open_window(tracker: Tracker, operation: str, model: torch.nn.Module) -> Sk
 def open_mark(tracker: Tracker, name: str | None) -> MarkedStep | None:
     """A scope for a step that the user marks; None where no inference takes steps."""
     try:
-        outer = tracker._settle()
+        outer = tracker.innermost()
         if isinstance(outer, (LoopScope, Window)) and outer.takes_steps:
             return MarkedStep(outer.window, name)
     except Exception as error:

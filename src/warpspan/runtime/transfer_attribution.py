@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from warpspan.probes.transfers import SyncCopyCounters
 from warpspan.runtime.scopes import Skipped, current, is_open
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepScope
-from warpspan.runtime.window import Sink, Window
+from warpspan.runtime.window import SpanSource, Window
 
 _get_ident = threading.get_ident
 _running_loop = asyncio._get_running_loop
@@ -30,12 +30,12 @@ _Owner: TypeAlias = tuple[int, int]
 class _Arrivals:
     """What was copied to devices since the last inference."""
 
-    __slots__ = ("counters", "owner", "request", "sink", "taken")
+    __slots__ = ("counters", "owner", "request", "spans", "taken")
 
-    def __init__(self, owner: _Owner, request: int, sink: Sink) -> None:
+    def __init__(self, owner: _Owner, request: int, spans: SpanSource) -> None:
         self.owner = owner
         self.request = request
-        self.sink = sink
+        self.spans = spans
         self.counters = SyncCopyCounters()
         self.taken = False
 
@@ -51,11 +51,11 @@ class TransferAttribution:
     """Finds the inference that a copy or a wait belongs to, for one instrumentation.
 
     Args:
-        sink: knows the request that is current.
+        spans: knows the request that is current.
     """
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, spans: SpanSource) -> None:
+        self._spans = spans
         self._any_ended = False
 
     def waited_for(self) -> SyncCopyCounters | None:
@@ -69,7 +69,7 @@ class TransferAttribution:
             if last is None or last[1] != _owner():
                 return None
             window = last[0]()
-            if window is None or self._sink.request(window.span) != self._sink.request(None):
+            if window is None or self._spans.request(window.span) != self._spans.request(None):
                 return None
         counters = window.counters
         return counters if counters is not None and counters.enter() else None
@@ -85,9 +85,9 @@ class TransferAttribution:
         elif weights and not self._any_ended:
             return None
         else:
-            arrivals, owner, request = _before.get(), _owner(), self._sink.request(None)
+            arrivals, owner, request = _before.get(), _owner(), self._spans.request(None)
             if arrivals is None or not self._is_ours(arrivals, owner, request):
-                arrivals = _Arrivals(owner, request, self._sink)
+                arrivals = _Arrivals(owner, request, self._spans)
                 _before.set(arrivals)
             counters = arrivals.counters
         return counters if counters is not None and counters.enter() else None
@@ -98,7 +98,7 @@ class TransferAttribution:
         if arrivals is None:
             return None
         _before.set(None)
-        if not self._is_ours(arrivals, _owner(), self._sink.request(None)):
+        if not self._is_ours(arrivals, _owner(), self._spans.request(None)):
             return None
         arrivals.taken = True
         return arrivals.counters
@@ -113,19 +113,18 @@ class TransferAttribution:
         self._any_ended = True
         _after.set((weakref.ref(window), _owner()))
 
+    def reset(self) -> None:
+        """Forget everything, as in a forked child: what was is the parent's."""
+        _before.set(None)
+        _after.set(None)
+
     def _is_ours(self, arrivals: _Arrivals, owner: _Owner, request: int) -> bool:
         return (
             not arrivals.taken
             and arrivals.owner == owner
             and arrivals.request == request
-            and arrivals.sink is self._sink
+            and arrivals.spans is self._spans
         )
-
-
-def reset() -> None:
-    """In a forked child: what was is the parent's."""
-    _before.set(None)
-    _after.set(None)
 
 
 def _open_window(scope: Any) -> Window | None:

@@ -63,6 +63,7 @@ class OtlpJsonReader:
         self._stream = stream
         self._counted: dict[_Series, int] = {}
         self._dropped: dict[_Series, int] = {}
+        self._skipped: dict[_Series, int] = {}
         self._levels: dict[str, dict[tuple[str, str], tuple[int, float]]] = {}
         self.lines = 0
         self.otlp_lines = 0
@@ -79,13 +80,23 @@ class OtlpJsonReader:
         """Inferences that warpspan's metrics counted, whether or not they have a span."""
         return sum(self._counted.values())
 
+    def counted_by_model(self) -> dict[tuple[str, str], int]:
+        """Inferences that warpspan's metrics counted, by process and model."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for (process, attributes, _), value in self._counted.items():
+            model = str(json.loads(attributes).get(names.PYTORCH_MODEL_NAME, ""))
+            counted[process, model] += value
+        return dict(counted)
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Calls that warpspan skipped, by reason, from its metrics."""
+        return _by_label(self._skipped, names.WARPSPAN_SKIP_REASON)
+
     @property
     def dropped(self) -> dict[str, int]:
         """Inferences without a whole span, by reason, from warpspan's metrics."""
-        reasons: Counter[str] = Counter()
-        for (_, attributes, _), value in self._dropped.items():
-            reasons[json.loads(attributes).get(names.WARPSPAN_DROP_REASON, "unknown")] += value
-        return dict(reasons)
+        return _by_label(self._dropped, names.WARPSPAN_DROP_REASON)
 
     def kv_cache_levels(self) -> dict[tuple[str, str], tuple[int, int, float]]:
         """Bytes, count and leak score of the living KV caches of each process and model.
@@ -186,6 +197,8 @@ class OtlpJsonReader:
                     _count(self._counted, process, metric["histogram"], "count")
                 elif metric["name"] == instruments.WARPSPAN_DROPPED.name:
                     _count(self._dropped, process, metric["sum"], "asInt")
+                elif metric["name"] == instruments.WARPSPAN_SKIPPED.name:
+                    _count(self._skipped, process, metric["sum"], "asInt")
                 elif metric["name"] in _CACHE_LEVEL_NAMES:
                     data = metric.get("gauge") or metric["sum"]
                     _last(self._levels.setdefault(metric["name"], {}), process, data)
@@ -202,6 +215,13 @@ def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], fi
         )
         value = int(point[field])
         totals[series] = value if cumulative else totals.get(series, 0) + value
+
+
+def _by_label(totals: Mapping[_Series, int], label: str) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for (_, attributes, _), value in totals.items():
+        sums[json.loads(attributes).get(label, "unknown")] += value
+    return dict(sums)
 
 
 def _last(

@@ -133,7 +133,8 @@ def main():
                     record.start_ns,
                 )
                 telemetry.leave(opened)
-                telemetry.finish(opened, record)
+                telemetry.record_metrics(opened, record)
+                telemetry.end_span(opened, record)
             if record.error_type:
                 request.set_status(Status(StatusCode.ERROR))
             at_ns = record.end_ns + 500_000

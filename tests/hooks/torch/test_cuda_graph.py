@@ -12,7 +12,7 @@ from torch import nn
 
 import warpspan
 from warpspan import guard
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session
 from warpspan.probes import capture
 from warpspan.testing import InMemoryTelemetry, ScriptedDevice
 
@@ -292,7 +292,7 @@ def test_another_thread_infers_and_finishes_during_a_capture(device, telemetry, 
     for _ in range(20):
         model(x)
         device.clock.advance(1.0)  # an anchor between the clocks is due
-        assert not active_tracker().finisher.flush(0.0)
+        assert not active_session().finisher.flush(0.0)
     done.set()
     thread.join(WAIT_S)
     records = telemetry.records()

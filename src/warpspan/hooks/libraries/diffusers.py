@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from warpspan.finish.step_figures import DENOISE, STEP, TEXT_ENCODER, VAE, Sections
 from warpspan.hooks.libraries import wrapping
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.module_call import Switch
 from warpspan.probes.model import unwrap
+from warpspan.records.phases import DENOISE, STEP, TEXT_ENCODER, VAE
 from warpspan.runtime.library_calls import Loop, open_loop
+from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.tracker import Tracker
 
 # How the attributes begin under which pipelines keep their components. The denoisers first: the
@@ -48,7 +49,7 @@ class _Diffusion:
         if model is not None:
             self.loop = open_loop(tracker, "diffusion", model, self._phase, self._opened)
 
-    def _opened(self, sections: Sections) -> None:
+    def _opened(self, sections: LoopNotes) -> None:
         if sections.pipeline is None:
             sections.pipeline = type(self._pipeline).__name__
 
@@ -64,7 +65,7 @@ class _Diffusion:
         """Count the steps, where the pipeline says how many there were."""
         del value
         steps = getattr(self._pipeline, "_num_timesteps", None)
-        sections: Sections = self.loop.sections  # type: ignore[assignment, union-attr]
+        sections: LoopNotes = self.loop.sections  # type: ignore[assignment, union-attr]
         if isinstance(steps, int):
             sections.denoise_steps = (sections.denoise_steps or 0) + steps
 

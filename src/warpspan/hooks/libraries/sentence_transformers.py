@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from warpspan.finish.step_figures import STEP, Sections
 from warpspan.hooks.libraries import wrapping
 from warpspan.hooks.libraries.transformers import hub_name
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.module_call import Switch
+from warpspan.records.phases import STEP
 from warpspan.runtime.library_calls import Loop, open_loop
+from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.tracker import Tracker
 
 _ENCODERS = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder")
@@ -37,12 +38,12 @@ class _Call:
     ) -> None:
         del args, kwargs
         self._model = model
-        self._sections: Sections | None = None
+        self._sections: LoopNotes | None = None
         self.loop: Loop | None = open_loop(
             tracker, self.operation, model, self._phase, self._opened
         )
 
-    def _opened(self, sections: Sections) -> None:
+    def _opened(self, sections: LoopNotes) -> None:
         self._sections = sections
         if self.gen_ai is not None:
             sections.operation = self.gen_ai

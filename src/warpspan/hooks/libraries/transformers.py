@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from warpspan.finish.step_figures import ASSISTANT, DECODE, ENCODER, PREFILL, STEP, Sections
 from warpspan.hooks.libraries import wrapping
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.module_call import Switch, outermost
 from warpspan.probes.model import unwrap
+from warpspan.records.phases import ASSISTANT, DECODE, ENCODER, PREFILL, STEP
 from warpspan.runtime.library_calls import Loop, open_loop
+from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.scopes import current
 from warpspan.runtime.steps import LoopScope
 from warpspan.runtime.tracker import Tracker
@@ -149,7 +150,7 @@ class Generation:
         self._told = False
         self.loop: Loop | None = open_loop(tracker, "generate", model, self.phase, self._opened)
 
-    def _opened(self, sections: Sections) -> None:
+    def _opened(self, sections: LoopNotes) -> None:
         if sections.first_chunks is None:
             sections.first_chunks = self._chunks
         if self._outer is None and (_are_tokens(self._given) or _are_embeddings(self._embeds)):
@@ -165,7 +166,7 @@ class Generation:
             return ENCODER
         self._steps += 1
         if self._steps > self._chunks:
-            self._section.settle(module, DECODE)
+            self._section.repeat_phase(module, DECODE)
             return DECODE
         if self._steps == 1:
             ids: Any = kwargs.get("decoder_input_ids" if self._encodes else "input_ids")
@@ -185,7 +186,7 @@ class Generation:
         given, offset = self._prompt()
         sequences: Any = getattr(value, "sequences", value)
         generated = length = None
-        sections: Sections = self.loop.sections  # type: ignore[assignment, union-attr]
+        sections: LoopNotes = self.loop.sections  # type: ignore[assignment, union-attr]
         if _are_tokens(sequences) and offset is not None and sequences.shape[1] >= offset:
             length = sequences.shape[1] - offset
             generated = length * sequences.shape[0]
@@ -226,13 +227,13 @@ class Batching:
         self._model = unwrap(model)
         self.loop: Loop | None = open_loop(tracker, "generate", model, _plain, self._opened)
 
-    def _opened(self, sections: Sections) -> None:
+    def _opened(self, sections: LoopNotes) -> None:
         sections.operation = "text_completion"
         sections.model = hub_name(self._model)
 
     def result(self, value: Any) -> None:
         """Count the tokens of all sequences, which are not padded."""
-        sections: Sections = self.loop.sections  # type: ignore[assignment, union-attr]
+        sections: LoopNotes = self.loop.sections  # type: ignore[assignment, union-attr]
         sections.add_tokens(
             sum(map(len, self._inputs)),
             sum(len(output.generated_tokens) for output in value.values()),
@@ -255,7 +256,7 @@ class Pipeline:
         if isinstance(model, torch.nn.Module) and not streamed:
             self.loop = open_loop(tracker, "pipeline", model, _plain, self._opened)
 
-    def _opened(self, sections: Sections) -> None:
+    def _opened(self, sections: LoopNotes) -> None:
         if sections.pipeline is None:
             sections.pipeline = str(self._task)
 
