@@ -53,7 +53,8 @@ class Pipeline:
     def emit(self, record):
         opened = self.emitter.start("x", record.start_attributes(), record.start_ns)
         self.emitter.leave(opened)
-        self.emitter.finish(opened, record)
+        self.emitter.record_metrics(opened, record)
+        self.emitter.end_span(opened, record)
 
     def points(self, name):
         return points_of(self.reader, name)

@@ -58,7 +58,8 @@ def instrument():
 def emit(emitter):
     opened = emitter.start("forward", RECORD.start_attributes(), RECORD.start_ns)
     emitter.leave(opened)
-    emitter.finish(opened, RECORD)
+    emitter.record_metrics(opened, RECORD)
+    emitter.end_span(opened, RECORD)
 
 
 def values(reader):
