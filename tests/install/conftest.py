@@ -47,14 +47,13 @@ def with_torch(new_environment, wheel):
 
 
 @pytest.fixture(scope="session")
-def for_examples(new_environment, wheel):
-    """`warpspan[all]`, and what the examples import."""
-    environment = new_environment()
-    environment.install(
+def for_examples(with_torch, wheel):
+    """The same environment, from then on with `warpspan[all]` and what the examples import."""
+    with_torch.install(
         *("--constraint", LOCK, f"warpspan[all] @ {wheel.as_uri()}"),
         *("--group", f"{ROOT / 'pyproject.toml'}:examples", "diffusers"),
     )
-    return environment
+    return with_torch
 
 
 @pytest.fixture

@@ -33,17 +33,17 @@ EXCEPTED = {
     ("examples/README.md", "warpspan run -- python examples/input_bound.py"): "needs a GPU",
 }
 
+# Documents whose blocks need more than warpspan and torch. They come last: the environment grows.
+NEED_MORE = ("docs/fused.md", "examples/README.md")
+
 # What a reader of a Python block has already, by document.
-MODEL = """
-import time, torch
-model = torch.nn.Linear(4, 4).eval()
-"""
 BEFORE = {
-    "docs/configuration.md": f"""{MODEL}
+    "docs/configuration.md": """
+import torch
 from opentelemetry.sdk.trace import TracerProvider
 my_provider = TracerProvider()
 batch = torch.zeros(2, 4)
-compiled_rerank = model
+model = compiled_rerank = torch.nn.Linear(4, 4).eval()
 """,
     "docs/fused.md": """
 import os
@@ -77,14 +77,6 @@ warpspan.WarpspanInstrumentor().instrument()
 }
 
 
-def runnable(language):
-    """The blocks of a language that are not excepted."""
-    chosen = [one for one in BLOCKS if one.language == language and one.key not in EXCEPTED]
-    return pytest.mark.parametrize(
-        "block", chosen, ids=[f"{one.document}:{one.line}" for one in chosen]
-    )
-
-
 def test_each_block_is_run_or_named():
     """A block without a language, or in one that nobody runs, is named here with its reason."""
     known = {"sh", "python", *NOT_RUN_HERE}
@@ -96,45 +88,27 @@ def test_no_exception_is_left_over():
     assert set() == set(EXCEPTED) - {one.key for one in BLOCKS}
 
 
-@pytest.fixture
-def environment(request, block):
-    """The smallest one that the document asks for."""
-    full = block.document in ("examples/README.md", "docs/fused.md")
-    return request.getfixturevalue("for_examples" if full else "with_torch")
+CHOSEN = sorted(
+    (one for one in BLOCKS if one.language in ("sh", "python") and one.key not in EXCEPTED),
+    key=lambda one: one.document in NEED_MORE,
+)
 
 
-@pytest.fixture
-def backend(block):
-    """Who listens where the block sends to: on the real port of its protocol in real life."""
+@pytest.mark.parametrize("block", CHOSEN, ids=[f"{one.document}:{one.line}" for one in CHOSEN])
+def test_block(block, here, request):
+    """It ends well and without a traceback, and its inferences are with the backend."""
+    needed = "for_examples" if block.document in NEED_MORE else "with_torch"
+    environment = request.getfixturevalue(needed)
+    interpreter, before = ("bash", "-eu"), ""
+    if block.language == "python":
+        interpreter, before = ("python",), BEFORE.get(block.document, "")
+    (here / "block").write_text(f"{before}\n{block.text}", encoding="utf-8")
+    # For a user, both protocols have ports of their own on localhost.
     receiver = http_receiver if "http/protobuf" in block.text else grpc_receiver
-    with receiver() as started:
-        yield started
-
-
-@pytest.fixture
-def run(environment, backend, here, block):
-    """Runs a file with a text by an interpreter, with the backend's address."""
-
-    def start(interpreter, name, text):
-        (here / name).write_text(text, encoding="utf-8")
+    with receiver() as backend:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": backend.endpoint}
-        return environment.run(*interpreter, name, cwd=here, environ=environ)
-
-    return start
-
-
-@runnable("sh")
-def test_shell(block, run, backend):
-    """The commands end well, one after the other, and inferences are with the backend."""
-    done = run(("bash", "-eu"), "block.sh", block.text)
-    assert 0 == done.returncode, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    programs = len(re.findall("opentelemetry-instrument python app.py", block.text))
-    assert ["forward Classifier"] * 3 * programs == backend.span_names()
-
-
-@runnable("python")
-def test_python(block, run):
-    """The sample runs where the reader's own names are there."""
-    done = run(("python",), "block.py", f"{BEFORE.get(block.document, '')}\n{block.text}")
-    assert (0, "") == (done.returncode, done.stderr), done.stdout
+        done = environment.run(*interpreter, "block", cwd=here, environ=environ)
+        assert 0 == done.returncode, done.stdout + done.stderr
+        assert not re.search("Traceback|warpspan.faults", done.stderr), done.stderr
+        programs = len(re.findall("opentelemetry-instrument python app.py", block.text))
+        assert ["forward Classifier"] * 3 * programs == backend.span_names()
