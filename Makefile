@@ -46,7 +46,7 @@ test-newest-python: ## The tests on Python 3.13
 
 .PHONY: test-export
 test-export: $(VENV)/.ready ## All tests, each of their spans through the export helper
-	$(BIN)/python -m pytest -p warpspan.testing.through_helper $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p tests.support.through_helper $(PYTEST_ARGS)
 
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
@@ -64,12 +64,12 @@ test-backends: $(VENV)/.ready backends ## The tests on the real Collector, Jaege
 
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
-	$(BIN)/warpspan bench overhead
-	$(BIN)/warpspan bench stalls
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.stalls
 
 .PHONY: bench-backends
 bench-backends: $(VENV)/.ready backends ## What an inference feels of faults behind the exporter
-	$(BIN)/python tests/backends/bench_faults.py
+	$(BIN)/python -m benchmarks.backends
 
 .PHONY: gpu-check
 gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-check.json
@@ -78,7 +78,7 @@ gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-
 .PHONY: gpu-packages
 gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
 	$(UV) pip install --quiet --target .cache/gpu-packages --constraint requirements.lock \
-	  $(if $(PYTHON),--python-version $(PYTHON)) '.[cli,gpu]' pytest hypothesis pyyaml transformers
+	  $(if $(PYTHON),--python-version $(PYTHON)) . pytest hypothesis pyyaml transformers
 
 .PHONY: signals
 signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml

@@ -21,6 +21,7 @@ from warpspan.signals import names
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "examples" / "service"
+BIN = Path(sys.executable).parent
 STOP_S = 60  # what a service gets to finish its requests and write its telemetry
 
 
@@ -34,21 +35,29 @@ def free_port() -> int:
 def service(port: int, file: Path) -> list[str]:
     """The service's command line under `warpspan run`."""
     return [
-        *("warpspan", "run", "-o", str(file), "--"),
-        *("uvicorn", "--app-dir", str(SERVICE), "--host", "127.0.0.1", "--port", str(port)),
+        *(str(BIN / "warpspan"), "run", "-o", str(file), "--"),
+        *(
+            str(BIN / "uvicorn"),
+            "--app-dir",
+            str(SERVICE),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ),
         *("--log-level", "warning", "app:app"),
     ]
 
 
 def environment() -> dict[str, str]:
-    """The environment's commands first; a quiet model loader; no spans for health checks.
+    """A quiet model loader; no spans for health checks.
 
     Another instrumentor of transformers, which tests run beside ours, is not part of the demo.
+    PATH is the user's own, so that the commands that `warpspan run` prints work in their shell.
     """
     return {
         **os.environ,
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "transformers",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "OTEL_SERVICE_NAME": "message-desk",

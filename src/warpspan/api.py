@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session, active_tracker
 
 if TYPE_CHECKING:
     import torch
@@ -156,5 +156,5 @@ def flush(timeout_s: float = 30.0) -> bool:
     Returns:
         False where time ran out or an exporter failed; True where nothing is instrumented.
     """
-    tracker = active_tracker()
-    return True if tracker is None else tracker.flush(timeout_s)
+    session = active_session()
+    return True if session is None else session.flush(timeout_s)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from warpspan.session import Session
 
 _lock = threading.RLock()
-_instrumentation: Session | None = None
+_session: Session | None = None
 
 
 class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -49,31 +49,36 @@ class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             self._waiting = OnImport("torch", lambda _: self._patch())
 
     def _patch(self) -> None:
-        global _instrumentation
+        global _session
         # Imported late: it needs torch, and the host pays for that only when it uses it itself.
         from warpspan.session import Session
 
         with _lock:
-            if self._wanted is None or _instrumentation is not None:
+            if self._wanted is None or _session is not None:
                 return
             try:
-                _instrumentation = Session(*self._wanted)
+                _session = Session(*self._wanted)
             except Exception as error:
                 guard.caught("instrument", error)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
-        global _instrumentation
+        global _session
         with _lock:
             self._wanted = None
             waiting, self._waiting = self._waiting, None
-            instrumentation, _instrumentation = _instrumentation, None
+            session, _session = _session, None
         if waiting is not None:
             waiting.cancel()
-        if instrumentation is not None:
-            instrumentation.remove()
+        if session is not None:
+            session.remove()
+
+
+def active_session() -> Session | None:
+    """The session in use, or None while nothing is instrumented."""
+    return _session
 
 
 def active_tracker() -> Tracker | None:
-    """The tracker in use, or None while nothing is instrumented."""
-    instrumentation = _instrumentation
-    return None if instrumentation is None else instrumentation.tracker
+    """The caller's side of the session in use, or None while nothing is instrumented."""
+    session = _session
+    return None if session is None else session.tracker

@@ -1,24 +1,36 @@
-"""What is on while warpspan is instrumented: the tracker and its patches. Needs torch."""
+"""One instrumented torch: which parts exist and how they are joined. Imports torch.
+
+The caller's thread runs hooks and tracker; closed windows go to the finisher, whose pipeline makes
+records of them; the stream hands each record to its subscribers.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from warpspan import __version__
+from warpspan import __version__, forks
 from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.emitter import Emitter
+from warpspan.finish.finisher import Finisher
+from warpspan.finish.kv_leaks import KvLeaks
+from warpspan.finish.pipeline import Pipeline, contributors
+from warpspan.finish.stream import RecordStream
 from warpspan.hooks.libraries import registry
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch import cuda_graph, module_call, peak_memory, syncs, transfers
 from warpspan.hooks.torch.initialization import WhenInitialized
+from warpspan.probes import garbage
 from warpspan.probes.memory import PeakLedger
-from warpspan.probes.runtime_device import Meter, RuntimeDevice
-from warpspan.records import DeviceUsage
+from warpspan.probes.runtime_device import RuntimeDevice, UsageMeter
+from warpspan.probes.transfers import is_waiting
+from warpspan.records import CacheState, DeviceUsage
 from warpspan.runtime.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -28,7 +40,18 @@ _logger = logging.getLogger("warpspan")
 
 
 class Session:
-    """Patches torch when made; `remove` takes everything back."""
+    """Patches torch when made; `remove` takes everything back.
+
+    Args:
+        settings: what the user chose.
+        tracer_provider: where spans go, the global one by default.
+        meter_provider: where metrics go, likewise.
+
+    Attributes:
+        tracker: the caller's side.
+        finisher: the finisher's side.
+        stream: what was measured, as it comes.
+    """
 
     def __init__(
         self,
@@ -36,57 +59,90 @@ class Session:
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
     ) -> None:
-        self._telemetry = Emitter(
-            __version__, tracer_provider, meter_provider, steps=settings.steps
-        )
         self._settings = settings
         self._sampler: Sampler | None = None
-        self.tracker: Tracker | None = Tracker(settings, self._telemetry, self._meter)
-        self._telemetry.observe(
+        self._emitter = Emitter(__version__, tracer_provider, meter_provider, steps=settings.steps)
+        self.stream = RecordStream(
+            {"metrics": self._emitter.record_metrics, "span": self._emitter.end_span}
+        )
+        dropped: Counter[str] = Counter()
+        self._kv_leaks = KvLeaks(dropped)
+        self.finisher = Finisher(
+            Pipeline(contributors(settings, self._kv_leaks), self.stream, self._emitter.ids),
+            settings.queue_size,
+            settings.flush_timeout_s,
+            self._hurry,
+            is_waiting,
+            dropped,
+        )
+        self.tracker = Tracker(settings, self._emitter, self.finisher, self._meter)
+        self._emitter.observe(
             self.tracker.devices,
-            self.tracker.finisher,
+            self.finisher,
             self._usage,
-            self.tracker.caches,
+            self._caches,
+            self._skipped,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
+        )
+        garbage.watch()
+        forks.join(
+            before=self.finisher.pause,
+            in_parent=self.finisher.resume,
+            in_child=self._start_anew,
+            at_exit=self.finisher.drain,
+            at_child_exit=self._flush_at_child_exit,
         )
         self._patches = Patches()
         self._switch: module_call.Switch | None = None
         self._initialized: WhenInitialized | None = None
         try:
-            self._switch = module_call.patch(self._patches, self.tracker)
-            cuda_graph.patch(self._patches, self._switch)
-            if settings.memory:
-                peak_memory.patch(self._patches, self._ledger)
-            registry.patch(self._patches, self._switch)
-            if settings.transfers:
-                syncs.patch(self._patches, self._switch)
-                self._initialized = WhenInitialized(self._patch_tensors)
+            self._patch()
         except BaseException:  # this torch lacks something: all or nothing
             self.remove()
             raise
 
+    def flush(self, timeout_s: float) -> bool:
+        """Finish what was closed so far and hand it to the exporters; False where time ran out."""
+        forks.check()
+        deadline = time.monotonic() + timeout_s
+        finished = self.finisher.flush(timeout_s)
+        return self._emitter.flush(max(0.0, deadline - time.monotonic())) and finished
+
     def remove(self) -> None:
-        """Put torch back as it was, finish what is in flight and stop."""
-        tracker, self.tracker = self.tracker, None
+        """Put torch back as it was, finish what is in flight and stop.
+
+        Windows that are open end without a record.
+        """
         if self._initialized is not None:
             self._initialized.cancel()
         if self._switch is not None:
             self._switch.tracker = None
         for name in self._patches.restore():
             _logger.info("%s stays, switched off: somebody else patched over it", name)
-        if tracker is not None:
-            tracker.stop()
+        self.finisher.stop()
+        garbage.unwatch()
         if self._sampler is not None:
             self._sampler.stop()
-        self._telemetry.close()
+        self._emitter.close()
+
+    def _patch(self) -> None:
+        patches, settings = self._patches, self._settings
+        switch = self._switch = module_call.patch(patches, self.tracker)
+        cuda_graph.patch(patches, switch)
+        if settings.memory:
+            peak_memory.patch(patches, self._ledger)
+        registry.patch(patches, switch)
+        if settings.transfers:
+            syncs.patch(patches, switch)
+            self._initialized = WhenInitialized(self._patch_tensors)
 
     def _patch_tensors(self) -> None:
         if self._switch is not None:
             syncs.patch_tensors(self._patches, self._switch)
             transfers.patch_tensors(self._patches, self._switch)
 
-    def _meter(self, runtime_device: RuntimeDevice) -> Meter | None:
+    def _meter(self, runtime_device: RuntimeDevice) -> UsageMeter | None:
         """The meter of a CUDA device that an inference runs on. The first one starts a sampler."""
         if not self._settings.sample_period_s or torch.version.hip is not None:
             return None
@@ -94,11 +150,35 @@ class Session:
         from warpspan.device.sampler import Sampler
 
         if self._sampler is None:
-            self._sampler = Sampler(self._settings.sample_period_s, environment())
+            self._sampler = Sampler(
+                self._settings.sample_period_s, environment(), self.stream.sample
+            )
         return self._sampler.attach(runtime_device)
+
+    def _hurry(self) -> None:
+        for runtime_device in self.tracker.runtime_devices:
+            if runtime_device.meter is not None:
+                runtime_device.meter.hurry()
+
+    def _ledger(self, ordinal: int) -> PeakLedger | None:
+        return self.tracker.runtime_devices.ledger(ordinal)
 
     def _usage(self) -> list[DeviceUsage]:
         return [] if self._sampler is None else [meter.state for meter in self._sampler]
 
-    def _ledger(self, ordinal: int) -> PeakLedger | None:
-        return None if self.tracker is None else self.tracker.runtime_devices.ledger(ordinal)
+    def _caches(self) -> list[CacheState]:
+        """The KV caches of this process that inferences took or left."""
+        return self._kv_leaks.states(caught_up=not self.finisher.waiting)
+
+    def _skipped(self) -> dict[str, int]:
+        """Calls that were no inferences, by reason."""
+        return {reason: count for reason, count in self.tracker.admission.skipped.items() if count}
+
+    def _start_anew(self) -> None:
+        """Begin anew in a forked child: what waits and what is open is the parent's."""
+        self.tracker.start_anew()
+        self.finisher.reset()
+        self._kv_leaks.reset()
+
+    def _flush_at_child_exit(self) -> None:
+        self.flush(self._settings.flush_timeout_s)

@@ -45,50 +45,46 @@ def test_unknown_command():
 
 
 @pytest.mark.parametrize("module", ["rich", "typer", "opentelemetry.sdk"])
-def test_missing_extra(module):
-    """Without the extra, one sentence says what to install."""
+def test_missing_package(module):
+    """Installed without its dependencies, one sentence says what to install."""
     done = command("report", "x", before=f"import sys; sys.modules[{module!r}] = None")
     assert 2 == done.returncode
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith(f"warpspan: the command line needs {module}")
-    assert sentence.endswith(": pip install 'warpspan[cli]'")
+    assert sentence.endswith(": pip install warpspan")
 
 
 @pytest.mark.parametrize(
     "module", ["opentelemetry.distro", "opentelemetry.exporter.otlp.json.file"]
 )
-def test_missing_part_of_the_extra(module):
+def test_missing_part_of_run(module):
     """What the program needs is looked for before it starts."""
     done = command("run", "true", before=f"import sys; sys.modules[{module!r}] = None")
-    assert (2, f"warpspan: `warpspan run` needs {module}: pip install 'warpspan[cli]'\n") == (
+    assert (2, f"warpspan: `warpspan run` needs {module}: pip install warpspan\n") == (
         done.returncode,
         done.stderr,
     )
 
 
-def test_benchmark_without_what_it_needs():
-    """A benchmark that can't be imported says what is missing."""
-    done = command(
-        "bench",
-        "overhead",
-        before="import sys; sys.modules['warpspan.bench.overhead'] = None",
+def test_as_a_module():
+    """`python -m warpspan` is the command, under its own name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "warpspan", "report", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    assert (
-        2,
-        "warpspan: the benchmark needs warpspan.bench.overhead, which is not installed\n",
-    ) == (
-        done.returncode,
-        done.stderr,
-    )
+    assert 0 == done.returncode, done.stderr
+    assert "Usage: warpspan report" in done.stdout
 
 
-def test_benchmark_gets_its_arguments():
-    """All arguments go to the benchmark, `--help` included, and its exit code is ours."""
-    module = (
-        "import sys, types\n"
-        "module = types.ModuleType('overhead')\n"
-        "module.main = lambda arguments: print(arguments) or 5\n"
-        "sys.modules['warpspan.bench.overhead'] = module"
+def test_shell_completion():
+    """A shell that asks gets commands and options."""
+    asked = "import os; os.environ.update(_WARPSPAN_COMPLETE='complete_bash', COMP_WORDS={words!r}, COMP_CWORD='1')"
+    assert ["report", "run"] == sorted(
+        command(before=asked.format(words="warpspan r")).stdout.split()
     )
-    done = command("bench", "overhead", "--rounds", "3", "--help", before=module)
-    assert (5, "['--rounds', '3', '--help']\n") == (done.returncode, done.stdout)
+    assert ["--install-completion"] == (
+        command(before=asked.format(words="warpspan --ins")).stdout.split()
+    )

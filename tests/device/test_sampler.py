@@ -58,7 +58,7 @@ def telemetry(live_device):
 def sampler():
     from warpspan import instrumentor
 
-    return instrumentor._instrumentation._sampler
+    return instrumentor.active_session()._sampler
 
 
 def run_until(work, condition, limit=2000):
@@ -320,7 +320,7 @@ def test_it_rests_when_nothing_runs_and_when_the_driver_is_slow(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(sampler_module.time, "monotonic", lambda: now[0])
     meter = SimpleNamespace(busy=True, rest_s=0.0, add=lambda sample: None)
-    watch = sampler_module._Watch(meter, os.environ)
+    watch = sampler_module._Watch(meter, os.environ, lambda sample: None)
     took_s = [0.0]
 
     def read(taken_ns, *, slowly):

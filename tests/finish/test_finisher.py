@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tests.support.waiting import wait_until
 from warpspan import guard
 from warpspan.finish.finisher import Finisher
 
@@ -17,6 +18,22 @@ class Job:
         self.settled = settled
 
 
+class Jobs:
+    """Stands for the pipeline: asks the jobs, and hands them to a function."""
+
+    def __init__(self, finish):
+        self._finish = finish
+
+    def is_done(self, job):
+        return job.done
+
+    def is_settled(self, job):
+        return job.settled
+
+    def finish(self, job, *, device_done):
+        self._finish(job, device_done)
+
+
 @pytest.fixture
 def finished():
     return []
@@ -24,7 +41,7 @@ def finished():
 
 @pytest.fixture
 def finisher(finished):
-    made = Finisher(lambda job, done: finished.append((job.name, done)), 4, 0.0)
+    made = Finisher(Jobs(lambda job, done: finished.append((job.name, done))), 4, 0.0)
     yield made
     made.stop()
     guard.forget()
@@ -47,7 +64,7 @@ def test_flush_finishes_in_the_order_of_the_ends(finisher, finished):
 def test_the_thread_finishes_by_itself(finished):
     """Without a flush: the first push starts the thread."""
     arrived = threading.Event()
-    made = Finisher(lambda job, done: arrived.set(), 4, 0.0)
+    made = Finisher(Jobs(lambda job, done: arrived.set()), 4, 0.0)
     made.push(Job("a"))
     assert arrived.wait(5.0)
     made.stop()
@@ -59,7 +76,7 @@ def test_the_thread_finishes_by_itself(finished):
 )
 def test_it_works_on_while_a_caller_waits_for_its_device(waiting, behind, pause_s):
     """Else it pauses between two slices, so that a caller gets the GIL."""
-    made = Finisher(lambda job, done: None, 4, 0.0, waiting=lambda: waiting)
+    made = Finisher(Jobs(lambda job, done: None), 4, 0.0, waiting=lambda: waiting)
     assert pause_s == made._pause_s(behind=behind)
 
 
@@ -67,11 +84,10 @@ def test_it_wakes_again_after_a_quiet_time(finished, monkeypatch):
     """The thread sleeps when nothing comes and is rung awake by the next one."""
     monkeypatch.setattr("warpspan.finish.finisher._QUIET_ROUNDS", 0)
     arrived = [threading.Event(), threading.Event()]
-    made = Finisher(lambda job, done: arrived[job.name].set(), 4, 0.0)
+    made = Finisher(Jobs(lambda job, done: arrived[job.name].set()), 4, 0.0)
     made.push(Job(0))
     assert arrived[0].wait(5.0)
-    while not made._asleep:
-        pass
+    wait_until(lambda: made._asleep)
     made.push(Job(1))
     assert arrived[1].wait(5.0)
     made.stop()
@@ -96,7 +112,7 @@ def test_flush_gives_up_in_time_on_an_exporter_that_hangs(finished):
         inside.set()
         release.wait(10)
 
-    made = Finisher(finish, 4, 0.0)
+    made = Finisher(Jobs(finish), 4, 0.0)
     made.push(Job("a"))
     assert inside.wait(5.0)
     assert not made.flush(0.01)
@@ -135,7 +151,7 @@ def test_a_window_that_fails_does_not_stop_the_others(finished):
             raise ValueError("no record")
         finished.append(job.name)
 
-    made = Finisher(finish, 4, 0.0)
+    made = Finisher(Jobs(finish), 4, 0.0)
     for name in ("a", "bad", "b"):
         asleep(made).push(Job(name))
     assert made.flush(5.0)
@@ -173,8 +189,7 @@ def test_what_waits_and_how_long_a_turn_was(finisher):
     assert (1, None) == (finisher.waiting, finisher.longest_slice_s())
     finisher._asleep = True
     finisher.push(Job("b"))
-    while finisher.waiting:
-        pass
+    wait_until(lambda: not finisher.waiting)
     with finisher._working:
         assert finisher.longest_slice_s() > 0
     assert finisher.longest_slice_s() is None

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 import warpspan
-from warpspan.config import Settings
 from warpspan.finish import kv_leaks
-from warpspan.runtime.tracker import Tracker
+from warpspan.instrumentor import active_session
 
 HEAD, FLOAT, LAYERS = 8, 4, 2
 THRESHOLD = 0.95
@@ -241,7 +240,7 @@ def test_generations_whose_caches_are_kept(telemetry):
             answer(model, kept[-1])
     assert (30 * size(7), 30) == standing(telemetry)[:2]
     assert standing(telemetry)[2] >= THRESHOLD
-    assert {size(7)} == {record.cache.retained for record in telemetry.records()}
+    assert {size(7)} == {record.cache.retained_bytes for record in telemetry.records()}
 
 
 # Tuples have no identity: what is alive is told by their tensors.
@@ -369,9 +368,10 @@ def test_a_cache_is_not_kept_alive_between_inferences(telemetry):
 
 def test_a_forked_child_begins_with_no_caches(telemetry):
     """Those that it inherits are the parent's."""
-    tracker = Tracker(Settings(), sink=None)
-    ledger = tracker.ledger
-    tracker._start_anew()
-    assert tracker.ledger is not ledger
-    assert [] == tracker.caches()
-    tracker.stop()
+    model, cache = Decoder(), DynamicCache()
+    answer(model, cache, steps=2)
+    session = active_session()
+    assert session.flush(5.0)
+    assert 1 == len(session._caches())
+    session._start_anew()
+    assert [] == session._caches()

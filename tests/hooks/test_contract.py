@@ -66,7 +66,7 @@ class Run(OpenCall):
         call.set_batch_size(len(self._batch))
 
     def result(self, value, call):
-        call.sections.add_tokens(None, len(value), None)
+        call.notes.add_tokens(None, len(value), None)
 
 def hook(module, api: HookApi):
     api.wrap_call(module.Engine, "run", open_run)

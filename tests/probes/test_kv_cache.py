@@ -270,8 +270,8 @@ def test_a_generation_that_goes_on_with_another_cache(telemetry):
     model.prepare_inputs_for_generation = replaced
     model.generate(ids(5), max_new_tokens=6, do_sample=False, eos_token_id=None)
     (record,) = telemetry.records()
-    assert (size(10), 10, 6) == (record.cache.size, record.cache.tokens, record.steps.total)
-    assert (size(10) + size(7), 2) == (record.cache.alive, record.cache.alive_count)
+    assert (size(10), 10, 6) == (record.cache.size_bytes, record.cache.tokens, record.steps.total)
+    assert (size(10) + size(7), 2) == (record.cache.alive_bytes, record.cache.alive_count)
     assert [7, 10] == [cache.get_seq_length() for cache in left]
 
 
@@ -287,7 +287,7 @@ def test_a_generation_of_every_kind(telemetry, make):
         mamba: (LAYERS * BATCH * 64 * (4 + 4) * FLOAT, None),
     }
     (cache,) = [record.cache for record in telemetry.records()]
-    assert (*sizes[make], 0) == (cache.size, cache.tokens, cache.retained)
+    assert (*sizes[make], 0) == (cache.size_bytes, cache.tokens, cache.retained_bytes)
 
 
 def test_beams_and_a_cache_that_is_given_back(telemetry):
@@ -301,7 +301,7 @@ def test_beams_and_a_cache_that_is_given_back(telemetry):
     (cache,) = [record.cache for record in telemetry.records()]
     assert output.past_key_values is not None
     expected = size(10, batch=3 * BATCH)
-    assert (expected, 10, expected) == (cache.size, cache.tokens, cache.retained)
+    assert (expected, 10, expected) == (cache.size_bytes, cache.tokens, cache.retained_bytes)
 
 
 def test_two_models_in_one_inference(telemetry):
@@ -313,7 +313,7 @@ def test_two_models_in_one_inference(telemetry):
         small(ids(1), past_key_values=small_past)
         large(ids(1), past_key_values=large_past)
     (cache,) = [record.cache for record in telemetry.records()]
-    assert (size(4, layers=4), 4) == (cache.size, cache.layers)
+    assert (size(4, layers=4), 4) == (cache.size_bytes, cache.layers)
     points = telemetry.points("pytorch.kv_cache.count")
     assert {("GPT2LMHeadModel", "cpu"), ("LlamaForCausalLM", "cpu")} == points.keys()
 

@@ -172,6 +172,8 @@ def other_profilers(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _running() -> Iterator[str]:
+    if not Path("/proc").is_dir():  # macOS, Windows
+        return
     for entry in os.scandir("/proc"):
         if re.fullmatch(r"\d+", entry.name):
             try:

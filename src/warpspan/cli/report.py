@@ -13,6 +13,7 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpspan.records.skips import describe
 from warpspan.report import text
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
@@ -60,7 +61,7 @@ def read(file: str) -> tuple[Summary, OtlpJsonReader]:
             reader, history = OtlpJsonReader(stream), History()
             summary = summarize(history.passing(reader))
             levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
-            return summary._replace(leaks=history.leaks(levels)), reader
+            return summary._replace(leaks=history.leaks(levels, reader.counted_by_model())), reader
     except OSError as error:
         reasons: dict[type[OSError], str] = {
             FileNotFoundError: "there is no such file",
@@ -132,6 +133,8 @@ def remarks(reader: OtlpJsonReader) -> list[str]:
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
         said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
+    if calls := describe(reader.skipped):
+        said.append(f"{calls}.")
     return said
 
 
@@ -144,6 +147,7 @@ def _to_json(name: str, summary: Summary, reader: OtlpJsonReader) -> dict[str, o
         "other_spans": reader.other_spans,
         "counted_by_metrics": reader.counted,
         "dropped": reader.dropped,
+        "skipped": reader.skipped,
         **summary.to_json(),
     }
 

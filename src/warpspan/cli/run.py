@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -14,17 +15,19 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from warpspan.cli import INSTALL, process
+from warpspan.cli import process
+from warpspan.cli.ending import INSTALL
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
 from warpspan.cli.report import nothing, output_console, read, remarks
+from warpspan.records.skips import describe
 from warpspan.report import text
 
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
+_IMPORT = "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml"
 _USUAL_REASONS = (
-    "The program may have called no PyTorch module, or only modules in training mode with "
-    "gradients on, or modules without parameters; compiled functions and engines are recorded "
-    "with `warpspan.inference()`."
+    "The program called no PyTorch module that warpspan saw. Wrap compiled functions and engines in "
+    "`warpspan.inference()` to record them."
 )
 
 
@@ -34,6 +37,7 @@ def run(command: Sequence[str], output: Path | None) -> NoReturn:
     Raises:
         CannotRunError: with a sentence that says why it was not started.
     """
+    process.check_system()
     _check_installed()
     program = process.find(command[0], os.environ.get("PATH", os.defpath))
     file = _default_output() if output is None else output
@@ -93,9 +97,11 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     summary, reader = read(str(file))
     if not summary.rows:
         why = [*reasons(os.environ), *_other_python(program)]
+        if skipped := describe(reader.skipped):
+            why.append(f"{skipped}.")
         empty = reader.lines == 0
-        found = "nothing was exported" if empty else nothing(reader, str(file))
-        _say(f"warpspan: no inference was recorded: {found}.")
+        found = "no telemetry was written" if empty else nothing(reader, str(file))
+        _say(f"warpspan: no inferences recorded: {found}.")
         _say(" ".join(why) if why else _USUAL_REASONS)
         if empty and remove_empty:
             file.unlink()
@@ -109,11 +115,19 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     console.print()
     for line in (
         f"Recorded in {file} ({length} of OTLP JSON).",
-        f"  again   warpspan report {name}",
-        "  Jaeger  grep resourceSpans FILE > traces.json; upload traces.json in its UI",
-        "  others  OpenTelemetry Collector, receiver otlpjsonfile, start_at: beginning",
+        f"  again   {_ourselves()} report {name}",
+        f"  Jaeger  grep resourceSpans {name} > traces.json  # then upload it in Jaeger's UI",
+        f"  others  OpenTelemetry Collector, receiver otlp_json_file, as in {_IMPORT}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ourselves() -> str:
+    """This command as the user's shell finds it."""
+    found = shutil.which("warpspan")
+    if found is not None and Path(found).absolute().parent == Path(sys.executable).parent:
+        return "warpspan"
+    return f"{shlex.quote(sys.executable)} -m warpspan"
 
 
 def _other_python(program: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from warpspan.records import DeviceSample
 
-INSTALL = "pip install 'warpspan[gpu]'"
+INSTALL = "pip install nvidia-ml-py"
 
 
 LIBRARY_MISSING = (

@@ -14,6 +14,7 @@ from warpspan.device.meter import Meter
 from warpspan.device.status import Publisher
 from warpspan.probes import clock
 from warpspan.probes.runtime_device import RuntimeDevice
+from warpspan.records import DeviceSample
 
 _logger = logging.getLogger("warpspan")
 
@@ -34,7 +35,8 @@ class Sampler:
 
     Args:
         period_s: time between two samples of a device.
-        environ: the environment of this process, which tells what CUDA's indices mean.
+        environ: the environment of this process, which says what CUDA's indices mean.
+        publish: takes each sample, on the sampler's thread.
         open_driver: opens the driver, on the sampler's thread.
     """
 
@@ -42,11 +44,13 @@ class Sampler:
         self,
         period_s: float,
         environ: Mapping[str, str],
+        publish: Callable[[DeviceSample], None] = lambda _: None,
         open_driver: Callable[[], Driver] = discovery.open_driver,
     ) -> None:
         self.period_s = max(MIN_PERIOD_S, period_s)
         self._environ = environ
         self._open_driver = open_driver
+        self._publish_sample = publish
         self.driver: Driver | None = None
         self.reset()
         self._forks = forks.join(in_child=self.reset)
@@ -72,7 +76,7 @@ class Sampler:
         if runtime_device.timeline is None or self._stopped:
             return None
         meter = Meter(runtime_device, 2 * self.period_s, self.hurry)
-        self._watches.append(_Watch(meter, self._environ))
+        self._watches.append(_Watch(meter, self._environ, self._publish_sample))
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -151,9 +155,12 @@ class Sampler:
 class _Watch:
     """One device: when it was sampled, and what that cost."""
 
-    def __init__(self, meter: Meter, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, meter: Meter, environ: Mapping[str, str], publish: Callable[[DeviceSample], None]
+    ) -> None:
         self.meter = meter
         self._environ = environ
+        self._publish = publish
         self._reader: Reader | None = None
         self._sampled_s: float | None = None
         self._slow_due_s = 0.0
@@ -191,6 +198,7 @@ class _Watch:
         self.meter.rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)
         try:
             self.meter.add(sample)
+            self._publish(sample)
         except Exception as error:
             guard.caught("sampler", error)
 

@@ -40,7 +40,7 @@ _FLUSH_S = 30.0
 # Threads whose work nobody waits for. Under any other name an export is somebody's flush.
 _WORKERS = ("OtelBatch", "OtelPeriodicExporting")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _channels: dict[str, Channel] = {}
 
 
@@ -87,7 +87,7 @@ class Handover:
         official.check(target, self._signal, os.environ)
         self._kind = kind
         self._direct: Any = None
-        self._directing = threading.Lock()
+        self._directing = threading.RLock()
         self._channel: Channel | None = None
         self._closed = False
         chosen = os.environ.get(OTEL_PYTHON_WARPSPAN_EXPORT_HELPER, "").strip().lower()

@@ -1,4 +1,4 @@
-"""From closed windows to records: a bounded queue and one finisher thread a process.
+"""The bounded queue of closed windows, and the one thread of a process that finishes them.
 
 The thread runs in short slices: Python that runs elsewhere holds the GIL, and a launch-bound
 caller feels each burst of it. While inferences arrive it looks at the queue at a fixed pace, so
@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Protocol
 
 from warpspan import forks, guard
 from warpspan.runtime.window import Window
@@ -26,34 +27,48 @@ _QUIET_ROUNDS = 100
 _FORK_WAIT_S = 1.0
 
 
+class Finishing(Protocol):
+    """How windows are finished; the pipeline implements it. None of it waits."""
+
+    def is_done(self, window: Window) -> bool:
+        """Whether the device has passed its end."""
+
+    def is_settled(self, window: Window) -> bool:
+        """Whether everything that may be added to its record is known."""
+
+    def finish(self, window: Window, *, device_done: bool) -> None:
+        """Make and hand on its record; `device_done` says whether its device times can be read."""
+
+
 class Finisher:
     """Finishes closed windows in the order in which they ended.
 
     Args:
-        finish: makes and emits the record of a window; `device_done` says whether its device
-            times can be read.
+        pipeline: how each is finished.
         size: windows that may wait; what comes on top is not recorded, and counted.
         exit_timeout_s: how long the end of the process may wait for windows in flight.
         hurry: called while somebody waits for windows that are not settled.
         waiting: whether a caller waits for its device now, and so leaves the GIL to others.
+        dropped: where inferences that were not recorded, or not whole, are counted by reason.
     """
 
     def __init__(
         self,
-        finish: Callable[[Window, bool], None],
+        pipeline: Finishing,
         size: int,
         exit_timeout_s: float,
         hurry: Callable[[], None] = lambda: None,
         waiting: Callable[[], bool] = lambda: False,
+        dropped: Counter[str] | None = None,
     ) -> None:
-        self._finish = finish
+        self._pipeline = pipeline
         self._size = size
         self._exit_timeout_s = exit_timeout_s
         self._hurry = hurry
         self._waiting = waiting
         self._stopped = False
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter() if dropped is None else dropped
         self.reset()
 
     def reset(self) -> None:
@@ -62,7 +77,10 @@ class Finisher:
         self._queue: deque[Window] = deque()
         self._finished = 0
         self._longest_ns = 0
+        # Not re-entrant: a slice inside a slice would finish a window twice. `_worker` is the thread
+        # that holds it, so that a signal handler on that thread does not wait for itself.
         self._working = threading.Lock()
+        self._worker: int | None = None
         self._paused = False
         # Re-entrant: a signal handler may close a window while its thread starts the finisher.
         self._starting = threading.RLock()
@@ -109,6 +127,8 @@ class Finisher:
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was pushed so far, in this thread; False where time ran out."""
+        if self._worker == threading.get_ident():
+            return False
         deadline = time.monotonic() + timeout_s
         target = self._finished + len(self._queue)
         while self._finished < target:
@@ -135,10 +155,10 @@ class Finisher:
             return
         try:
             while self._queue:
-                done = self._queue[0].done
+                done = self._pipeline.is_done(self._queue[0])
                 if not done:
                     self.dropped["timeout"] += 1
-                self._finish(self._queue.popleft(), done)
+                self._pipeline.finish(self._queue.popleft(), device_done=done)
         except Exception as error:
             guard.caught("finish", error)
         finally:
@@ -196,14 +216,23 @@ class Finisher:
 
     def _slice(self) -> bool:
         """Finish windows for about half a millisecond; False where the next one waits for its device."""
+        self._worker = threading.get_ident()
+        try:
+            return self._finish_some()
+        finally:
+            self._worker = None
+
+    def _finish_some(self) -> bool:
         until_ns = time.perf_counter_ns() + _SLICE_NS
         while self._queue and time.perf_counter_ns() < until_ns:
             window = self._queue[0]
             try:
                 # A window that only waits for its device's next sample makes room for others.
-                if not window.done or (len(self._queue) <= self._size // 2 and not window.settled):
+                if not self._pipeline.is_done(window) or (
+                    len(self._queue) <= self._size // 2 and not self._pipeline.is_settled(window)
+                ):
                     return False
-                self._finish(window, True)
+                self._pipeline.finish(window, device_done=True)
             except Exception as error:
                 guard.caught("finish", error)
             # Only now, so that an empty queue means that everything is finished.

@@ -1,13 +1,13 @@
 """KV caches from one inference to the next: what is still alive, and what looks like a leak.
 
-A cache that goes from call to call is one life. The ledger holds weak references and numbers only.
+A cache that goes from call to call is one life. Only weak references and numbers are kept.
 
-The leak score follows scalene: it judges at new heights only, so that any steady state is innocent.
-When a turn begins (a new cache, or a known one that takes more than one token at once) and the
-bytes alive by then are 1 % above the highest so far, what grew last is put on trial: it is
-acquitted when it is released or cut below its size at that time. The score is one minus Laplace's
-rule of succession for the next one to be acquitted, over the last trials; where heights are no
-longer exceeded it is 0.
+The leak score follows scalene: it judges at new heights only, so that a steady state is never a
+leak. When a turn begins (a new cache, or a known one that takes more than one token at once) and
+the bytes alive by then are 1 % above the highest so far, the cache that grew last becomes a growth
+candidate: it is cleared when it is released or cut below its size at that time. The score is one
+minus Laplace's rule of succession for the next candidate to be cleared, over the last candidates;
+where heights are no longer exceeded it is 0.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import threading
 from collections import Counter, OrderedDict, deque
 from typing import TypeAlias
 
+from warpspan.finish.draft import Contributor, Draft
 from warpspan.probes import clock
 from warpspan.probes.kv_cache import Reading
 from warpspan.probes.kv_observer import CacheRef, CacheTrack
-from warpspan.records import Cache, CacheState, Device, Inference
+from warpspan.records import Cache, CacheState, Device
+from warpspan.runtime.window import Window
 
 _HEIGHT = 1.01
-# With 64 trials a score of 0.95 (scalene's threshold) takes 18 without an acquittal, and one
-# forgives two acquittals.
+# A score of 0.95 (scalene's threshold) takes 18 candidates of which none was cleared; with 64 of
+# them two may have been.
 _CANDIDATES = 64
 # A linear growth makes a new height with every hundredth turn; ten times that is patience enough.
 _PATIENCE_TURNS = 16
@@ -65,12 +67,12 @@ class _Life:
             return self.ref.died_ns is None
         return self.reading.held
 
-    def died(self, ref: CacheRef) -> None:
+    def freed(self, ref: CacheRef) -> None:
         self.family.freed.append((ref, self))
 
 
 class GrowthCandidate:
-    """A life that made a new height, and its size then."""
+    """A cache that made a new height, and its size at that time."""
 
     __slots__ = ("cleared", "life", "size")
 
@@ -81,6 +83,7 @@ class GrowthCandidate:
 
     @property
     def open(self) -> bool:
+        """Whether it may still be released."""
         return not self.cleared and self.life.alive
 
 
@@ -108,16 +111,16 @@ class _Family:
             return
         self._height, self._height_turn = self.alive, self._turns
         if self.latest is not None and self.latest.alive and self.latest.size:
-            if not any(trial.open for trial in self.candidates):
+            if not any(candidate.open for candidate in self.candidates):
                 self.since_ns = self.latest.born_ns
             self.candidates.append(GrowthCandidate(self.latest))
 
     def resize(self, life: _Life, reading: Reading) -> None:
         self.alive += reading.size - life.size
         if reading.size < life.size:
-            for trial in self.candidates:
-                if trial.life is life and reading.size < trial.size:
-                    trial.cleared = True
+            for candidate in self.candidates:
+                if candidate.life is life and reading.size < candidate.size:
+                    candidate.cleared = True
         life.reading = reading
 
     @property
@@ -125,19 +128,25 @@ class _Family:
         quiet = self._turns - self._height_turn
         if not self.candidates or quiet > max(_PATIENCE_TURNS, self._turns * _PATIENCE_SHARE):
             return 0.0
-        released = sum(not trial.open for trial in self.candidates)
+        released = sum(not candidate.open for candidate in self.candidates)
         return 1 - (released + 1) / (len(self.candidates) + 2)
 
 
-class Ledger:
-    """All caches of this process that inferences took or left.
+class KvLeaks(Contributor):
+    """All caches of this process that inferences took or left, and the cache of each inference.
 
     Args:
         dropped: where those are counted that are given up, since too many are alive.
     """
 
+    name = "kv cache"
+
     def __init__(self, dropped: Counter[str]) -> None:
         self._dropped = dropped
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as in a forked child."""
         # Re-entrant: a signal handler may flush while its thread collects metrics.
         self._lock = threading.RLock()
         self._families: dict[tuple[str, Device], _Family] = {}
@@ -149,41 +158,27 @@ class Ledger:
         self._deaths = itertools.count()
         self._until_ns = 0
 
-    def settle(
-        self,
-        tracks: list[CacheTrack],
-        record: Inference,
-        *,
-        limit_bytes: int | None,
-        span_ns: tuple[int, int],
-        turn: bool,
-    ) -> Cache | None:
-        """Note the caches of a finished inference, and describe the largest.
-
-        Args:
-            tracks: what was seen of them.
-            record: what else is known of it.
-            limit_bytes: memory of the device.
-            span_ns: host clock of its begin and its end. Finished later, it is judged by what
-                was alive then.
-            turn: whether it takes more than a step, as a whole generation does.
-        """
-        largest = None
-        for track in tracks:
+    def contribute(self, window: Window, draft: Draft) -> None:
+        """Note the caches of an inference, and describe the largest."""
+        if window.cache_observer is None:
+            return
+        # Finished later, it is judged by what was alive when it ended.
+        span_ns = (window.began_ns, window.ended_ns)
+        limit_bytes = window.runtime_device.limit_bytes
+        # A whole generation is a turn, a module call may be one step of a longer one.
+        turn = window.steps is not None
+        for track in window.cache_observer.tracks:
             if track.end is None:
                 continue
-            start, end = track.counted(record.input.sequence_length)
-            cache = self._note(
-                track, start, end, record.device, record.start_ns, span_ns, turn=turn
-            )
-            if largest is None or end.size > (largest.size or 0):
+            start, end = track.counted(draft.input.sequence_length)
+            cache = self._note(track, start, end, draft.device, draft.start_ns, span_ns, turn=turn)
+            if draft.cache is None or end.size > (draft.cache.size_bytes or 0):
                 weights = track.model_info.facts().parameter_bytes
                 on_card = limit_bytes if end.kind != "offloaded" else None
-                largest = cache._replace(
+                draft.cache = cache._replace(
                     weight_ratio=end.size / weights if weights else None,
                     utilization=end.size / on_card if on_card else None,
                 )
-        return largest
 
     def _note(
         self,
@@ -198,32 +193,32 @@ class Ledger:
     ) -> Cache:
         cache = Cache(
             type=end.kind,
-            size=end.size,
-            increase=end.size - start.size,
+            size_bytes=end.size,
+            increase_bytes=end.size - start.size,
             tokens=end.tokens,
             token_increase=(
                 None if end.tokens is None or start.tokens is None else end.tokens - start.tokens
             ),
-            capacity=end.capacity,
+            token_capacity=end.capacity,
             layers=end.layers,
         )
         with self._lock:
-            self._bury(span_ns[0])
+            self._take_out_freed(span_ns[0])
             self._check(_CHECKS)
             family = self._family(track.model_info.name, device)
             if family is not None and (track.ref is not None or end.first is not None):
                 self._update(family, track, start, end, began_ns, span_ns[0], turn=turn)
                 self._until_ns = max(self._until_ns, span_ns[1])
-                self._bury(span_ns[1])
+                self._take_out_freed(span_ns[1])
                 score = family.score
                 cache = cache._replace(
-                    alive=family.alive,
+                    alive_bytes=family.alive,
                     alive_count=family.count,
                     leak_score=score,
                     leak_start_s=family.since_ns / 1e9 if family.since_ns and score else None,
                 )
         lives = track.ref is not None and track.ref.died_ns is None
-        return cache._replace(retained=end.size if lives or end.held else 0)
+        return cache._replace(retained_bytes=end.size if lives or end.held else 0)
 
     def _family(self, model: str, device: Device) -> _Family | None:
         family = self._families.get((model, device))
@@ -239,7 +234,7 @@ class Ledger:
                 one that is has to wait, as it may be what the next ones went on from.
         """
         with self._lock:
-            self._bury(clock.host_ns() if caught_up else self._until_ns)
+            self._take_out_freed(clock.host_ns() if caught_up else self._until_ns)
             self._check(len(self._loose))
             return [
                 CacheState(model, device, family.alive, family.count, family.score)
@@ -290,7 +285,7 @@ class Ledger:
             self._loose[key] = life
             return
         ref.on_freed = life
-        if ref.died_ns is not None:  # before it knew its heir
+        if ref.died_ns is not None:  # before anybody was to be told
             ref.on_freed = None
             self._freed.append((ref, life))
 
@@ -306,7 +301,7 @@ class Ledger:
                 return life
         return None
 
-    def _bury(self, until_ns: int) -> None:
+    def _take_out_freed(self, until_ns: int) -> None:
         """Take out those that were gone by then, unless somebody kept their tensors."""
         while self._freed:
             ref, life = self._freed.popleft()

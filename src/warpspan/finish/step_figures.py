@@ -8,20 +8,18 @@ from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 from warpspan.records import Denoising, GenAi, Generation, Loop, PhaseCycles, Phases, StepTime
-
-#: The phases that are known by their name, each at its number in `StepTimes.phases`.
-PHASES: tuple[str, ...] = (
-    "step",
-    "prefill",
-    "decode",
-    "assistant",
-    "encoder",
-    "denoise",
-    "text_encoder",
-    "vae",
+from warpspan.records.phases import (
+    ASSISTANT,
+    DECODE,
+    DENOISE,
+    ENCODER,
+    PHASES,
+    PREFILL,
+    STEP,
+    TEXT_ENCODER,
+    VAE,
 )
-STEP, PREFILL, DECODE, ASSISTANT, ENCODER, DENOISE, TEXT_ENCODER, VAE = range(len(PHASES))
-
+from warpspan.runtime.loop_notes import LoopNotes
 
 #: Begin and end in seconds since the begin of the inference on its device.
 Span: TypeAlias = tuple[float, float]
@@ -38,6 +36,7 @@ class StepTimes(NamedTuple):
         ends_s: when each ended.
         source: `device` or `host`, the clock.
         offset_s: to be added to a time for the time since the begin on the host's clock, or None.
+        over_decode_s: time of the decode steps whose own times are not kept, on the host's clock.
     """
 
     names: tuple[str, ...]
@@ -46,64 +45,12 @@ class StepTimes(NamedTuple):
     ends_s: Sequence[float]
     source: str
     offset_s: float | None
-
-
-class Sections:
-    """What hooks note of the loops in a window, summed over them. Each field has one writer."""
-
-    # On the class: a window pays for what it sets.
-    pipeline: str | None = None
-    operation: str | None = None  # as the GenAI conventions call it
-    model: str | None = None
-    input_tokens: int | None = None
-    generated_tokens: int | None = None
-    #: Tokens of a sequence after its first, summed over loops.
-    later_tokens = 0
-    #: A step may yield more than one token of a sequence.
-    speculative = False
-    denoise_steps: int | None = None
-    preprocess_ns: int | None = None
-    postprocess_ns: int | None = None
-    over_decode_steps = 0
-    over_decode_s = 0.0
-    over_assistant_steps = 0
-    #: Module calls that the first prefill takes.
-    first_chunks: int | None = None
-    _over_end_ns: int | None = None
-
-    def add_tokens(self, given: int | None, generated: int | None, length: int | None) -> None:
-        """Count the tokens of one loop.
-
-        Args:
-            given: of all sequences of its input.
-            generated: of all its sequences.
-            length: generated for each sequence, None where they differ.
-        """
-        if given is not None:
-            self.input_tokens = (self.input_tokens or 0) + given
-        if generated is not None:
-            self.generated_tokens = (self.generated_tokens or 0) + generated
-        if length is not None:
-            self.later_tokens += max(0, length - 1)
-
-    def add_part(self, name: str, spent_ns: int) -> None:
-        """Add host time to `preprocess` or `postprocess`."""
-        field = f"{name}_ns"
-        setattr(self, field, (getattr(self, field) or 0) + spent_ns)
-
-    def overflow(self, phase: int, ended_ns: int, kept_ns: int) -> None:
-        """Count a step whose times are not kept; `kept_ns` is the end of the last that is."""
-        if phase == DECODE:
-            self.over_decode_steps += 1
-            self.over_decode_s += (ended_ns - (self._over_end_ns or kept_ns)) / 1e9
-            self._over_end_ns = ended_ns
-        elif phase == ASSISTANT:
-            self.over_assistant_steps += 1
+    over_decode_s: float = 0.0
 
 
 def figures(
     times: StepTimes,
-    sections: Sections,
+    notes: LoopNotes,
     *,
     total_s: float | None,
     details: bool = False,
@@ -113,18 +60,18 @@ def figures(
 
     Args:
         times: its steps.
-        sections: what is known beside.
+        notes: what is known beside.
         total_s: its own time by the same clock, of which shares are taken, or None.
         details: also give each step.
         cycles: says what the inference had of its device in spans of its time, where that is known.
     """
     spent = _spent(times)
     phases = Phases(
-        pipeline=sections.pipeline,
+        pipeline=notes.pipeline,
         source=times.source if times.phases else None,
         encoder_s=spent.get(ENCODER),
-        preprocess_s=_seconds(sections.preprocess_ns),
-        postprocess_s=_seconds(sections.postprocess_ns),
+        preprocess_s=_seconds(notes.preprocess_ns),
+        postprocess_s=_seconds(notes.postprocess_ns),
     )
     plain = _spread(_durations(times))
     if plain is not None:
@@ -133,35 +80,35 @@ def figures(
         )
     loop = Loop(
         phases=phases,
-        generation=_generation(times, sections, spent),
-        denoising=_denoising(times, sections, spent, total_s),
-        gen_ai=_gen_ai(sections),
-        **_cycles(times, sections, cycles),
+        generation=_generation(times, notes, spent),
+        denoising=_denoising(times, notes, spent, total_s),
+        gen_ai=_gen_ai(notes),
+        **_cycles(times, notes, cycles),
         steps=_details(times) if details else (),
     )
     return None if loop == Loop() else loop
 
 
-def _gen_ai(sections: Sections) -> GenAi | None:
-    if sections.operation is None:
+def _gen_ai(notes: LoopNotes) -> GenAi | None:
+    if notes.operation is None:
         return None
     return GenAi(
-        sections.operation,
+        notes.operation,
         "pytorch",
-        sections.model,
-        sections.input_tokens,
-        sections.generated_tokens,
+        notes.model,
+        notes.input_tokens,
+        notes.generated_tokens,
     )
 
 
-def _generation(times: StepTimes, sections: Sections, spent: dict[int, float]) -> Generation | None:
-    if PREFILL not in spent and sections.input_tokens is None:
+def _generation(times: StepTimes, notes: LoopNotes, spent: dict[int, float]) -> Generation | None:
+    if PREFILL not in spent and notes.input_tokens is None:
         return None
     prefill_ends_s = [
         end for phase, end in zip(times.phases, times.ends_s, strict=True) if phase == PREFILL
     ]
     first_s = previous_s = None
-    chunks = sections.first_chunks or 1
+    chunks = notes.first_chunks or 1
     if len(prefill_ends_s) >= chunks and times.offset_s is not None:
         first_s = prefill_ends_s[chunks - 1] + times.offset_s
     prefill_s = decode_s = between_s = between_others_s = 0.0
@@ -178,19 +125,19 @@ def _generation(times: StepTimes, sections: Sections, spent: dict[int, float]) -
             previous_s, between_others_s = end_s, 0.0
         else:
             between_others_s += end_s - begin_s
-    steps = len(intervals) + sections.over_decode_steps
+    steps = len(intervals) + notes.over_decode_steps
     kept_decode_s = decode_s
-    decode_s += sections.over_decode_s
+    decode_s += times.over_decode_s
     mean = p50 = p99 = longest = None
-    if sections.speculative:
-        if steps and sections.later_tokens:
-            mean = decode_s / sections.later_tokens
+    if notes.speculative:
+        if steps and notes.later_tokens:
+            mean = decode_s / notes.later_tokens
     elif steps:
         mean = decode_s / steps
         _, p50, p99, longest = _spread(intervals) or (None, None, None, None)
     return Generation(
-        input_tokens=sections.input_tokens,
-        generated_tokens=sections.generated_tokens,
+        input_tokens=notes.input_tokens,
+        generated_tokens=notes.generated_tokens,
         first_token_s=first_s,
         token_mean_s=mean,
         token_p50_s=p50,
@@ -201,13 +148,13 @@ def _generation(times: StepTimes, sections: Sections, spent: dict[int, float]) -
         decode_steps=steps if PREFILL in spent else None,
         between_s=between_s if intervals else None,
         between_share=between_s / kept_decode_s if kept_decode_s > 0 else None,
-        assistant_steps=_count(times, ASSISTANT) + sections.over_assistant_steps or None,
+        assistant_steps=_count(times, ASSISTANT) + notes.over_assistant_steps or None,
         assistant_s=spent.get(ASSISTANT),
     )
 
 
 def _cycles(
-    times: StepTimes, sections: Sections, cycles: CyclesOf | None
+    times: StepTimes, notes: LoopNotes, cycles: CyclesOf | None
 ) -> dict[str, PhaseCycles | None]:
     if cycles is None or times.source != "device":
         return {}
@@ -223,13 +170,13 @@ def _cycles(
                 since_s, _ = decode.pop()
             decode.append((since_s, end_s))
             since_s = end_s
-    if sections.over_decode_steps:
+    if notes.over_decode_steps:
         decode = []  # their times are not known
     return {"prefill_cycles": cycles(prefill), "decode_cycles": cycles(decode)}
 
 
 def _denoising(
-    times: StepTimes, sections: Sections, spent: dict[int, float], total_s: float | None
+    times: StepTimes, notes: LoopNotes, spent: dict[int, float], total_s: float | None
 ) -> Denoising | None:
     begins = [
         at for phase, at in zip(times.phases, times.begins_s, strict=True) if phase == DENOISE
@@ -240,7 +187,7 @@ def _denoising(
         at for phase, at in zip(times.phases, times.ends_s, strict=True) if phase == DENOISE
     )
     calls = len(begins)
-    steps = sections.denoise_steps
+    steps = notes.denoise_steps
     if not steps or calls % steps:  # the pipeline does not say, or counts otherwise
         steps = calls
     starts = [*begins[:: calls // steps], end_s]

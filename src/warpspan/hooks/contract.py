@@ -32,7 +32,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
-from warpspan.finish.step_figures import (
+from warpspan.hooks import wrapping
+from warpspan.hooks.patches import Patches
+from warpspan.hooks.torch.module_call import Switch
+from warpspan.hooks.wrapping import Open
+from warpspan.records.phases import (
     ASSISTANT,
     DECODE,
     DENOISE,
@@ -41,13 +45,9 @@ from warpspan.finish.step_figures import (
     STEP,
     TEXT_ENCODER,
     VAE,
-    Sections,
 )
-from warpspan.hooks import wrapping
-from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch.module_call import Switch
-from warpspan.hooks.wrapping import Open
 from warpspan.runtime.library_calls import LibraryCall, OpenCall, enclosing_call
+from warpspan.runtime.loop_notes import LoopNotes
 
 __all__ = [
     "ASSISTANT",
@@ -61,9 +61,9 @@ __all__ = [
     "Hook",
     "HookApi",
     "LibraryCall",
+    "LoopNotes",
     "Open",
     "OpenCall",
-    "Sections",
     "enclosing_call",
 ]
 

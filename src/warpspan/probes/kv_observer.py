@@ -30,14 +30,14 @@ _EMPTY = Reading("other", 0, 0)
 class CacheOwner(Protocol):
     """Something that wants to know when a cache is gone."""
 
-    def died(self, ref: CacheRef) -> None:
+    def freed(self, ref: CacheRef) -> None:
         """It is. Runs on whatever thread let go of it; must not wait."""
 
 
 class HasCaches(Protocol):
     """An inference, which notes the caches in it."""
 
-    caches: CacheObserver | None
+    cache_observer: CacheObserver | None
 
 
 class CacheRef(weakref.ref[Any]):
@@ -63,7 +63,7 @@ def _stopped(ref: Any, now_ns: Callable[[], int] = clock.host_ns) -> None:
     ref.died_ns = now_ns()
     on_freed, ref.on_freed = ref.on_freed, None
     if on_freed is not None:
-        on_freed.died(ref)
+        on_freed.freed(ref)
 
 
 class CacheTrack:
@@ -163,7 +163,7 @@ class CacheTrack:
             start = start._replace(tokens=start.shape[dimension])
         return start, end._replace(tokens=end.shape[dimension])
 
-    def died(self, ref: CacheRef) -> None:  # noqa: ARG002 - of all heirs
+    def freed(self, ref: CacheRef) -> None:  # noqa: ARG002 - of all heirs
         """Measure it now or never: its layers, or its attributes, are still there."""
         values, self._values = self._values, None
         try:
@@ -279,7 +279,7 @@ class CacheCall:
 
     Args:
         watch: the caches of its inference.
-        entry: the model that is called.
+        model_info: the model that is called.
         args: of the call.
         kwargs: likewise.
         last: whether it is the whole inference; else it is a step.
@@ -326,7 +326,7 @@ def cache_call_of(
     """The use of a KV cache that a call may make; None where it is taken to make none.
 
     Args:
-        entry: the model that is called.
+        model_info: the model that is called.
         args: of the call.
         kwargs: likewise.
         inside: the inference that it is a step of; None where it is one itself.
@@ -340,9 +340,9 @@ def cache_call_of(
             return None
         if inside is None:
             return CacheCall(CacheObserver(), model_info, args, kwargs, last=True)
-        if inside.caches is None:
-            inside.caches = CacheObserver()
-        return CacheCall(inside.caches, model_info, args, kwargs, last=False)
+        if inside.cache_observer is None:
+            inside.cache_observer = CacheObserver()
+        return CacheCall(inside.cache_observer, model_info, args, kwargs, last=False)
     except Exception as error:  # a cache of the user's may do anything
         guard.caught("kv cache", error)
         return None

@@ -11,6 +11,7 @@ import torch
 
 from warpspan import guard
 from warpspan.records import Model
+from warpspan.records.skips import SkipReason
 
 # Wrappers by the attribute that holds the model that the user wrote.
 _WRAPPERS = {
@@ -48,6 +49,7 @@ class ModelInfo:
         "name",
         "recorded",
         "runtime_device",
+        "skip_reason",
         "start",
     )
 
@@ -65,7 +67,8 @@ class ModelInfo:
         self.has_state = anchor is not None or _has_packed_state(inner)
         self.exports = _is_exporter(module)
         # The tracker's own notes, kept here so that it need not look them up for each call:
-        # whether calls are inferences, where they run, the name and attributes of their spans.
+        # why calls are not recorded, where they run, the name and attributes of their spans.
+        self.skip_reason: SkipReason | None = None
         self.recorded = True
         self.runtime_device: Any = None
         self.start: tuple[str, dict[str, Any]] | None = None
@@ -104,11 +107,11 @@ class ModelRegistry:
     """The models seen in this process. Dead ones are forgotten, none is kept alive.
 
     Args:
-        is_recorded: decides for a new entry whether its calls are inferences.
+        skip_reason: says of a new model why its calls are not recorded, None where they are.
     """
 
-    def __init__(self, is_recorded: Callable[[ModelInfo], bool]) -> None:
-        self._is_recorded = is_recorded
+    def __init__(self, skip_reason: Callable[[ModelInfo], SkipReason | None]) -> None:
+        self._skip_reason = skip_reason
         self._infos: dict[int, ModelInfo] = {}
 
     def model_info(self, module: torch.nn.Module) -> ModelInfo:
@@ -118,7 +121,8 @@ class ModelRegistry:
         if model_info is None or not model_info.is_current(module):
             infos = self._infos
             model_info = ModelInfo(module, lambda _: infos.pop(key, None))
-            model_info.recorded = self._is_recorded(model_info)
+            model_info.skip_reason = self._skip_reason(model_info)
+            model_info.recorded = model_info.skip_reason is None
             infos[key] = model_info
         return model_info
 

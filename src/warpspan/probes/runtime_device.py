@@ -19,7 +19,7 @@ from warpspan.records import Device, DeviceState, PhaseCycles, Usage
 ConcurrencyTicket: TypeAlias = tuple[int, int, int | None]
 
 
-class Meter(Protocol):
+class UsageMeter(Protocol):
     """Knows what an inference had of its device; `device` implements it."""
 
     def settled(self, events: Any) -> bool:
@@ -70,7 +70,7 @@ class RuntimeDevice:
         self.limit_bytes = limit_bytes
         self.sm_count = sm_count
         self.name = name
-        self.meter: Meter | None = None
+        self.meter: UsageMeter | None = None
         self.is_host = device.type == "cpu"
         self.open = 0
         #: Inferences so far.
@@ -103,6 +103,10 @@ class RuntimeDevice:
             return entrance[0] + self.begun - entrance[1]
 
 
+#: Makes the meter of a CUDA device, or None where it has none.
+MeterFactory: TypeAlias = Callable[[RuntimeDevice], "UsageMeter | None"]
+
+
 class RuntimeDevices:
     """The places of this process, made when first asked for.
 
@@ -117,7 +121,7 @@ class RuntimeDevices:
         *,
         memory: bool,
         pool_size: int,
-        meter: Callable[[RuntimeDevice], Meter | None] | None = None,
+        meter: MeterFactory | None = None,
     ) -> None:
         self._memory = memory
         self._make_meter = meter

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from warpspan.records.values import Device
+from warpspan.records.enums import StrEnum
+from warpspan.records.model import Device
+
+
+class HardwareMode(StrEnum):
+    """Whether metrics of the hardware are exported; AUTO unless something else exports them."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
 
 
 class DeviceSample(NamedTuple):
@@ -79,13 +88,3 @@ class DeviceState(NamedTuple):
     open: int
     allocated_bytes: int | None
     reserved_bytes: int | None
-
-
-class CacheState(NamedTuple):
-    """The KV caches of a model on a device now: those that are alive, and their leak score."""
-
-    model: str
-    device: Device
-    alive: int
-    alive_count: int
-    leak_score: float

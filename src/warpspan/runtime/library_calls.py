@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 from warpspan import guard
-from warpspan.finish.step_figures import STEP, Sections
+from warpspan.records.phases import STEP
+from warpspan.records.skips import SkipReason
+from warpspan.runtime.admission import is_traced
+from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepTimeline
-from warpspan.runtime.tracker import Tracker, is_traced, start_of
+from warpspan.runtime.tracker import Tracker, start_of
 from warpspan.runtime.window import Window
 
 
@@ -56,10 +59,10 @@ class LibraryCall:
         return self._loop is not None
 
     @property
-    def sections(self) -> Sections:
-        """What the inference knows of its calls, to be added to. Only while it is recorded."""
+    def notes(self) -> LoopNotes:
+        """What the inference knows of its calls, to be added to. Only where it is recorded."""
         steps: StepTimeline = self._window.steps  # type: ignore[union-attr]
-        return steps.sections
+        return steps.notes
 
     @property
     def repeats(self) -> int:
@@ -69,12 +72,12 @@ class LibraryCall:
     def repeat(self, module: torch.nn.Module, phase: int) -> None:
         """From now on each call of a module is a step of this phase; `phase` is not asked."""
         if self._loop is not None:
-            self._loop.settle(module, phase)
+            self._loop.repeat_phase(module, phase)
 
     def set_batch_size(self, size: int) -> None:
         """How many items the input has, where it is no tensor that the first step shows."""
         if isinstance(self._window, Window):
-            self._window.tell(None, size)
+            self._window.identify(None, size)
 
     def fail(self, error: BaseException) -> None:
         """Remember what left the call."""
@@ -105,7 +108,7 @@ def open_library_call(tracker: Tracker, call: OpenCall) -> LibraryCall | None:
     try:
         if is_traced():
             return None
-        outer = tracker._settle()
+        outer = tracker.innermost()
         if outer.covers or isinstance(outer, MarkedStep):
             return None
         owned = outer is NO_SCOPE
@@ -137,13 +140,13 @@ def _open_window(
     if isinstance(model, torch.nn.Module):
         model_info = tracker.registry.model_info(model)
         if not model_info.recorded:
-            return Skipped()
+            return tracker.admission.skip(model_info.skip_reason or SkipReason.FAULT)
         runtime_device = tracker.runtime_devices.at(model_info.device)
         name: str | None = model_info.name
     else:
         runtime_device = tracker.runtime_devices.current()
         model_info = name = model  # type: ignore[assignment]
-    return tracker._open(
+    return tracker.open(
         runtime_device,
         *start_of(operation, name, runtime_device),
         operation,
@@ -156,7 +159,7 @@ def _open_window(
 def open_mark(tracker: Tracker, name: str | None) -> MarkedStep | None:
     """A scope for a step that the user marks; None where no inference takes steps."""
     try:
-        outer = tracker._settle()
+        outer = tracker.innermost()
         if isinstance(outer, (LoopScope, Window)) and outer.takes_steps:
             return MarkedStep(outer.window, name)
     except Exception as error:

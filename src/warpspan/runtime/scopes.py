@@ -1,10 +1,10 @@
 """The scope that a caller is in: a context variable, and what every scope has in common.
 
-Five kinds exist: `OUTSIDE` of all, a `Window` (one inference), a `LoopScope` (a loop inside one whose
-module calls have parts in it), a `StepScope` (a module call inside a window that is not a module call
-itself) and a `Shade` (a call that is not recorded, so that nothing inside it is either). `covers`
-answers the one question that every module call asks: is it part of a call that is already open?
-`repeated` is the module, if any, whose call is a step like the last one.
+Six kinds exist: `NO_SCOPE`, a `Window` (one inference), a `LoopScope` (a loop inside one, whose module
+calls are its steps), a `StepScope` (a module call inside a window that is not a module call itself), a
+`MarkedStep` (a step that the user marks) and a `Skipped` (a call that is not recorded, so that nothing
+inside it is either). `covers` answers the one question that every module call asks: is it part of a
+call that is already open? `repeated` is the module, if any, whose call is a step like the last one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class NoScope:
 class Skipped:
     """A call that is not recorded."""
 
-    __slots__ = ("_token", "covers", "use")
+    __slots__ = ("_token", "cache_call", "covers")
     takes_steps = False
     repeated = None
 
     def __init__(self) -> None:
         self.covers = True
-        #: What it makes of a KV cache, where it is a part of an inference.
-        self.use: Any = None
+        #: How it uses a KV cache, where it is a part of an inference.
+        self.cache_call: Any = None
         self._token = current.set(self)
 
     @property
@@ -43,7 +43,7 @@ class Skipped:
         """Nothing to remember."""
 
     def close(self) -> None:
-        """Leave the shade."""
+        """Leave the call."""
         self.covers = False
         leave(self)
 

@@ -1,7 +1,7 @@
-"""The steps of one window: what each module call inside it was a part of, and when it ran.
+"""The steps of one window: which phase each module call inside it was, and when it ran.
 
 Nothing is computed on the caller's thread: times go into arrays, and on a CUDA device an event is
-recorded before and after each step. The finisher makes the figures of them (`step_figures`).
+recorded before and after each step. The finisher makes figures of them (`finish/step_times.py`).
 """
 
 from __future__ import annotations
@@ -10,28 +10,24 @@ import threading
 from array import array
 from collections.abc import Callable
 from contextvars import Token
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from warpspan import guard
-from warpspan.finish.step_figures import PHASES, Sections, StepTimes
-from warpspan.probes import capture, clock
+from warpspan.probes import clock
 from warpspan.probes.inputs import Seen
-from warpspan.records import Steps
+from warpspan.records.phases import PHASES
+from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.scopes import Skipped, current, leave
 
 if TYPE_CHECKING:
-    from warpspan.probes.kv_observer import CacheCall
+    from warpspan.probes.kv_observer import CacheCall, CacheObserver
     from warpspan.probes.model import ModelInfo
-    from warpspan.runtime.window import Window
 
-#: Steps of one inference whose own times are kept: 24 bytes each, and two events of the pool. Those
-#: above are in the counts and totals, and not in the percentiles.
+#: Steps of one inference whose own times are kept: 24 bytes each, with two events on a CUDA device.
+#: Later steps are in the counts and totals, and not in the percentiles.
 STEP_LIMIT = 2048
-_LENGTH_LIMIT = 3 * STEP_LIMIT
 # Names that a user may give to steps in one inference, before the others are called "step".
 _NAME_LIMIT = 64
-# The finisher asks the driver for so many times before it lets go of the GIL.
-_SLICE = 128
 
 #: A module and the arguments that it is called with.
 Call: TypeAlias = tuple[Any, tuple[Any, ...], dict[str, Any]]
@@ -39,55 +35,62 @@ PhaseOf: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], int]
 
 
 class StepTimeline:
-    """The steps of one window. Locked, since a window's work may be spread over threads.
+    """The steps of one window, whose work may be spread over threads.
+
+    A signal handler may mark a step in the middle of any method here, on the thread that is inside
+    it: a step is added by one call, which nothing comes between, and the lock is re-entrant.
 
     Args:
         began_ns: host clock of the window's begin.
-        timeline: the events of its device, or None where it has none.
+        device_timeline: the events of its device, or None where it has none.
     """
 
-    def __init__(self, began_ns: int, timeline: clock.DeviceTimeline | None) -> None:
-        self.timeline = timeline
-        #: Steps as asked for by their name; the well-known ones first.
+    def __init__(self, began_ns: int, device_timeline: clock.DeviceTimeline | None) -> None:
+        self.began_ns = began_ns
+        self.device_timeline = device_timeline
+        #: Names of the phases by number; the well-known ones first.
         self.names = PHASES
-        #: What hooks know of the loops, beside the times of their steps.
-        self.sections = Sections()
-        self._began_ns = began_ns
-        self._lock = threading.Lock()
-        #: Phase, begin and end of each step, one after the other: taken in by one call, which no
-        #: other thread comes between.
-        self._times_ns = array("q")
-        self._marks: list[Any] = []
-        self._over = 0
-        self._over_ns = 0
+        #: What hooks note about the loops, beside the times of their steps.
+        self.notes = LoopNotes()
+        #: Phase, begin and end of each step, one after the other.
+        self.times_ns = array("q")
+        #: The same with the events at begin and end, on a device that has events.
+        self.on_device: list[Any] = []
+        #: Steps beyond `STEP_LIMIT`, and the host time inside them.
+        self.over = 0
+        self.over_ns = 0
+        self._kept = 0
+        self._lock = threading.RLock()
         self._part: str | None = None
 
     def add(self, phase: int, began_ns: int, ended_ns: int, mark: Any) -> None:
         """Take a step that ended. Never raises: the user's own error must not be replaced."""
-        times_ns = self._times_ns
         try:
-            if len(times_ns) >= _LENGTH_LIMIT:
+            if self._kept >= STEP_LIMIT:
                 with self._lock:
-                    self._over += 1
-                    self._over_ns += ended_ns - began_ns
-                    self.sections.overflow(phase, ended_ns, times_ns[-1])
-            elif mark is None or self.timeline is None:  # none in a child that was forked meanwhile
-                times_ns.extend((phase, began_ns, ended_ns))
+                    self.over += 1
+                    self.over_ns += ended_ns - began_ns
+                    self.notes.overflow(phase, ended_ns)
+                return
+            self._kept += 1
+            timeline = self.device_timeline
+            if timeline is None:  # so it is in a child that was forked meanwhile
+                self.times_ns.extend((phase, began_ns, ended_ns))
+            elif mark is None:
+                self.on_device.extend((phase, began_ns, ended_ns, None, None))
             else:
                 stream, begin = mark
-                end = self.timeline.mark_on(stream)
-                with self._lock:
-                    times_ns.extend((phase, began_ns, ended_ns))
-                    self._marks += (begin, end)
+                end = timeline.mark_on(stream)
+                self.on_device.extend((phase, began_ns, ended_ns, begin, end))
         except Exception as error:  # of the driver
             guard.caught("step", error)
 
     def mark(self) -> Any:
         """The event before a step and its stream, or None where none is to be recorded."""
-        if self.timeline is None or len(self._times_ns) >= _LENGTH_LIMIT:
+        if self.device_timeline is None or self._kept >= STEP_LIMIT:
             return None
         try:
-            return self.timeline.mark()
+            return self.device_timeline.mark()
         except Exception as error:
             guard.caught("device events", error)
             return None
@@ -104,7 +107,7 @@ class StepTimeline:
             return self.names.index(name)
 
     def enter_part(self, name: str) -> bool:
-        """Begin a part of the host's own work; False inside another one, which has it already."""
+        """Begin a part of the host's own work; False inside another one, which counts it."""
         with self._lock:
             if self._part is not None:
                 return False
@@ -115,79 +118,37 @@ class StepTimeline:
         """End the part."""
         with self._lock:
             if self._part is not None:
-                self.sections.add_part(self._part, spent_ns)
+                self.notes.add_part(self._part, spent_ns)
                 self._part = None
 
-    def steps(self) -> Steps | None:
-        """Count and host time; None where there was none."""
-        times_ns = self._times_ns
-        if not times_ns:
-            return None
-        spent_ns = sum(times_ns[2::3]) - sum(times_ns[1::3]) + self._over_ns
-        first_ns = times_ns[2] - self._began_ns
-        return Steps(len(times_ns) // 3 + self._over, first_ns / 1e9, spent_ns / 1e9)
 
-    def times(self, start: Any, queue_s: float | None) -> StepTimes:
-        """When each step ran, by the device's clock where all of it is known, else the host's.
+class HasSteps(Protocol):
+    """The inference that steps are in: a `Window` that takes steps."""
 
-        Runs on the finisher's thread.
+    steps: StepTimeline
+    #: The KV caches that were seen in it.
+    cache_observer: CacheObserver | None
+    #: The input of its first module call.
+    seen: Seen | None
 
-        Args:
-            start: the window's start event once its device is done, else None.
-            queue_s: how long that event waited on the device, or None where unknown.
-        """
-        times_ns, begin = self._times_ns, self._began_ns
-        phases = times_ns[::3]
-        marks, self._marks = self._marks, []
-        if start is not None and marks and len(marks) == 2 * len(phases):
-            try:
-                since_s = _since_s(start, marks)
-                self.timeline.take_back(marks)  # type: ignore[union-attr]
-            except Exception as error:  # a step on a stream that the window's end did not wait for
-                guard.caught("device events", error)
-                since_s = []
-            if since_s:
-                return StepTimes(self.names, phases, since_s[::2], since_s[1::2], "device", queue_s)
-        return StepTimes(
-            self.names,
-            phases,
-            [(at - begin) / 1e9 for at in times_ns[1::3]],
-            [(at - begin) / 1e9 for at in times_ns[2::3]],
-            "host",
-            0.0,
-        )
-
-
-def _since_s(start: Any, marks: list[Any]) -> list[float]:
-    """Seconds from an event to others; none where a graph capture is open meanwhile."""
-    since_s: list[float] = []
-    for first in range(0, len(marks), _SLICE):
-        part = marks[first : first + _SLICE]
-        if not capture.gate.ask(lambda part=part: _ask(start, part, since_s)):  # type: ignore[misc]
-            return []
-        clock.yield_gil()
-    return since_s
-
-
-def _ask(start: Any, marks: list[Any], since_s: list[float]) -> bool:
-    since_s += [start.elapsed_time(mark) / 1e3 for mark in marks]
-    return True
+    def identify(self, model: ModelInfo | None, seen: Seen | None) -> None:
+        """Take model and input from a module call inside, the first one where nobody gave them."""
 
 
 class StepScope:
     """A module call inside a window that takes steps."""
 
-    __slots__ = ("_began_ns", "_mark", "_phase", "_steps", "_token", "covers", "use")
+    __slots__ = ("_began_ns", "_mark", "_phase", "_steps", "_token", "cache_call", "covers")
     takes_steps = False
     repeated = None
 
     def __init__(self, steps: StepTimeline, phase: int = 0) -> None:
         self.covers = True
-        self.use: CacheCall | None = None
+        self.cache_call: CacheCall | None = None
         self._steps = steps
         self._phase = phase
         self._token: Token[Any] = current.set(self)
-        self._mark = None if steps.timeline is None else steps.mark()
+        self._mark = None if steps.device_timeline is None else steps.mark()
         self._began_ns = clock.host_ns()
 
     def fail(self, error: BaseException) -> None:
@@ -226,11 +187,11 @@ class LoopScope:
         "window",
     )
 
-    def __init__(self, window: Window, phase_of: PhaseOf) -> None:
+    def __init__(self, window: HasSteps, phase_of: PhaseOf) -> None:
         #: Of the module called last.
         self.model_info: ModelInfo | None = None
         self.open = self.takes_steps = True
-        #: Whether a `Repeat` is open.
+        #: Whether a `RepeatedStep` is open.
         self.covers = False
         #: The module whose calls are from now on steps of one phase, and how many there were.
         self.repeated: Any = None
@@ -240,8 +201,8 @@ class LoopScope:
         self.phase_of = phase_of
         self._token = current.set(self)
 
-    def settle(self, module: Any, phase: int) -> None:
-        """From now on each call of a module is a step of this phase: `phase_of` is not asked."""
+    def repeat_phase(self, module: Any, phase: int) -> None:
+        """Take each further call of a module as a step of this phase, without asking `phase_of`."""
         if self.repeated is not module:
             self.repeat = RepeatedStep(self, phase)
             self.repeated = module
@@ -257,7 +218,7 @@ class LoopScope:
             call: the module and its arguments, None for what is no module call.
         """
         window = self.window
-        window.tell(model, seen)
+        window.identify(model, seen)
         phase = 0
         if call is not None:
             try:
@@ -278,34 +239,34 @@ class RepeatedStep:
 
     Between two forward passes of a model nothing of ours is in the processor's caches, so that each
     object and function that a step touches costs it: this is half of what a `StepScope` costs there
-    (docs/measurements.md). The section covers while it is open, in place of a scope of its own;
+    (docs/measurements.md). The loop covers while it is open, in place of a scope of its own;
     what another thread calls meanwhile in a copy of the context is part of it.
 
     Args:
-        section: the loop.
+        loop: the loop.
         phase: of the steps.
     """
 
-    __slots__ = ("_began_ns", "_mark", "_phase", "_section", "_steps", "_thread")
-    use = None
+    __slots__ = ("_began_ns", "_loop", "_mark", "_phase", "_steps", "_thread")
+    cache_call = None
 
-    def __init__(self, section: LoopScope, phase: int) -> None:
-        self._section = section
-        self._steps = section.window.steps
+    def __init__(self, loop: LoopScope, phase: int) -> None:
+        self._loop = loop
+        self._steps = loop.window.steps
         self._phase = phase
         self._thread = threading.get_ident()
 
     def open(self, kwargs: dict[str, Any]) -> bool:
         """Open the step; False where the call must be looked at: another KV cache or thread."""
-        section = self._section
-        caches = section.window.caches
-        if caches is None or not caches.knows(kwargs) or threading.get_ident() != self._thread:
+        loop = self._loop
+        observer = loop.window.cache_observer
+        if observer is None or not observer.knows(kwargs) or threading.get_ident() != self._thread:
             return False
-        section.covers = True
-        section.takes_steps = False
-        section.repeats += 1
+        loop.covers = True
+        loop.takes_steps = False
+        loop.repeats += 1
         steps = self._steps
-        self._mark = None if steps.timeline is None else steps.mark()
+        self._mark = None if steps.device_timeline is None else steps.mark()
         self._began_ns = clock.host_ns()
         return True
 
@@ -315,9 +276,9 @@ class RepeatedStep:
     def close(self) -> None:
         """End the step."""
         ended_ns = clock.host_ns()
-        section = self._section
-        section.covers = False
-        section.takes_steps = section.open
+        loop = self._loop
+        loop.covers = False
+        loop.takes_steps = loop.open
         self._steps.add(self._phase, self._began_ns, ended_ns, self._mark)
 
 
@@ -328,7 +289,7 @@ class MarkedStep:
     covers = False
     repeated = None
 
-    def __init__(self, window: Window, name: str | None) -> None:
+    def __init__(self, window: HasSteps, name: str | None) -> None:
         self.model_info: ModelInfo | None = None
         self.takes_steps = True
         self.window = window
@@ -341,8 +302,8 @@ class MarkedStep:
         return current.get() is self
 
     def step(self, model: ModelInfo | None, seen: Seen | None, call: Call | None = None) -> Skipped:  # noqa: ARG002
-        """A module call in the step is told to the window, and is no step of its own."""
-        self.window.tell(model, seen)
+        """A module call in the step identifies the window's model, and is no step of its own."""
+        self.window.identify(model, seen)
         return Skipped()
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from warpspan import forks
 from warpspan.probes.transfers import SyncCopyCounters
 from warpspan.runtime.scopes import Skipped, current, is_open
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepScope
-from warpspan.runtime.window import Sink, Window
+from warpspan.runtime.window import SpanSource, Window
 
 _get_ident = threading.get_ident
 _running_loop = asyncio._get_running_loop
@@ -31,12 +31,12 @@ _Owner: TypeAlias = tuple[int, int]
 class _Arrivals:
     """What was copied to devices since the last inference."""
 
-    __slots__ = ("counters", "owner", "request", "sink", "taken")
+    __slots__ = ("counters", "owner", "request", "spans", "taken")
 
-    def __init__(self, owner: _Owner, request: int, sink: Sink) -> None:
+    def __init__(self, owner: _Owner, request: int, spans: SpanSource) -> None:
         self.owner = owner
         self.request = request
-        self.sink = sink
+        self.spans = spans
         self.counters = SyncCopyCounters()
         self.taken = False
 
@@ -52,11 +52,11 @@ class TransferAttribution:
     """Finds the inference that a copy or a wait belongs to, for one instrumentation.
 
     Args:
-        sink: knows the request that is current.
+        spans: knows the request that is current.
     """
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, spans: SpanSource) -> None:
+        self._spans = spans
         self._any_ended = False
 
     def waited_for(self) -> SyncCopyCounters | None:
@@ -70,7 +70,7 @@ class TransferAttribution:
             if last is None or last[1] != _owner():
                 return None
             window = last[0]()
-            if window is None or self._sink.request(window.span) != self._sink.request(None):
+            if window is None or self._spans.request(window.span) != self._spans.request(None):
                 return None
         counters = window.counters
         return counters if counters is not None and counters.enter() else None
@@ -86,9 +86,9 @@ class TransferAttribution:
         elif weights and not self._any_ended:
             return None
         else:
-            arrivals, owner, request = _before.get(), _owner(), self._sink.request(None)
+            arrivals, owner, request = _before.get(), _owner(), self._spans.request(None)
             if arrivals is None or not self._is_ours(arrivals, owner, request):
-                arrivals = _Arrivals(owner, request, self._sink)
+                arrivals = _Arrivals(owner, request, self._spans)
                 _before.set(arrivals)
             counters = arrivals.counters
         return counters if counters is not None and counters.enter() else None
@@ -99,7 +99,7 @@ class TransferAttribution:
         if arrivals is None:
             return None
         _before.set(None)
-        if not self._is_ours(arrivals, _owner(), self._sink.request(None)):
+        if not self._is_ours(arrivals, _owner(), self._spans.request(None)):
             return None
         arrivals.taken = True
         return arrivals.counters
@@ -119,7 +119,7 @@ class TransferAttribution:
             not arrivals.taken
             and arrivals.owner == owner
             and arrivals.request == request
-            and arrivals.sink is self._sink
+            and arrivals.spans is self._spans
         )
 
 

@@ -1,58 +1,52 @@
-"""The open inference: raw readings at its begin and end, nothing computed in between."""
+"""The open inference: raw readings at its begin and its end, nothing computed in between.
+
+The caller's thread writes it; once it is closed, the finisher reads it (`finish/`).
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from contextvars import Token
-from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from warpspan import guard
-from warpspan.finish.kv_leaks import Ledger
-from warpspan.finish.step_figures import figures
-from warpspan.probes import capture, clock, garbage, inputs
+from warpspan.probes import clock, garbage
+from warpspan.probes.inputs import Seen
 from warpspan.probes.kv_observer import CacheCall, CacheObserver
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import ModelInfo
-from warpspan.probes.runtime_device import ConcurrencyTicket, RuntimeDevice, host_idle_s
+from warpspan.probes.runtime_device import ConcurrencyTicket, RuntimeDevice
 from warpspan.probes.transfers import SEALED, SyncCopyCounters
-from warpspan.records import Inference, Loop, Memory, Model, Timing
-from warpspan.runtime.scopes import NoScope, Skipped, current
+from warpspan.runtime.scopes import Skipped, current
 from warpspan.runtime.steps import Call, LoopScope, MarkedStep, StepScope, StepTimeline
 
 
-class Sink(Protocol):
-    """Where spans begin and records end; `emit` implements it."""
+class SpanSource(Protocol):
+    """Where the spans of inferences begin, on the caller's thread; `emit` implements it."""
 
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
         """Start a span and make it current; None where instrumentation is suppressed.
 
-        The last item of what it gives says whether the span is recorded.
+        The last item of the result says whether the span is recorded.
         """
 
     def leave(self, span: Any) -> None:
-        """Make current again what was. Runs on the caller's thread."""
+        """Make current again what was current before."""
 
     def request(self, span: Any) -> int:
-        """The trace that was current when a span started, or now for None; 0 for none."""
-
-    def finish(self, span: Any, record: Inference) -> None:
-        """End the span and record the metrics. Runs on the finisher's thread."""
-
-    def flush(self, timeout_s: float) -> bool:
-        """Have the providers export what they hold; False where time ran out."""
+        """The trace that was current when a span started, or is now for None; 0 for none."""
 
 
 class Window:
     """One open inference, opened by `begin` and closed by `close`, both on the caller's thread.
 
     Args:
-        place: where it runs.
-        span: what the sink started for it.
+        runtime_device: where it runs.
+        span: what was started for it.
         start_ns: Unix time of its begin.
         began_ns: host clock of its begin.
-        closed_to: called with the window when it is closed, on the caller's thread; leaves it.
+        on_close: called with the window when it is closed, on the caller's thread; leaves it.
         operation: what runs.
         model: its model, a class name, or None where unknown.
         seen: the input of a module call.
@@ -65,32 +59,33 @@ class Window:
 
     # Defaults stand on the class: an inference pays only for what it sets (no __slots__, which
     # would forbid them and save nothing on an object that lives for milliseconds).
-    _began_cpu_ns: int | None = None
-    _concurrency: int | None = None
-    _cpu_s: float | None = None
-    _end_event: clock.Lease | None = None
-    _entrance: ConcurrencyTicket | None = None
-    _error_type: str | None = None
-    _events: clock.Events | None = None
-    _holder: PeakHolder | None = None
-    _memory_end: MemoryReading | None = None
-    _memory_start: MemoryReading | None = None
-    _oom_requested: int | None = None
-    #: What it waited for and copied, or what was copied for it before.
-    noted: SyncCopyCounters | None = None
-    _thread: int | None = None
-    _times: clock.DeviceTimes | None = None
-    _token: Token[Any] | None = None
+    began_cpu_ns: int | None = None
     #: The KV caches that were seen in it.
-    caches: CacheObserver | None = None
-    open = True
-    repeated = None
+    cache_observer: CacheObserver | None = None
+    #: The module call's own use of a KV cache, where it may have one.
+    cache_call: CacheCall | None = None
+    concurrency: int | None = None
+    cpu_s: float | None = None
+    #: Set by the finisher once the device has passed the end.
+    device_times: clock.DeviceTimes | None = None
+    end_event: clock.Lease | None = None
+    error_type: str | None = None
+    events: clock.Events | None = None
+    memory_end: MemoryReading | None = None
+    memory_start: MemoryReading | None = None
     #: Of the module called last inside.
     model_info: ModelInfo | None = None
+    oom_requested_bytes: int | None = None
+    open = True
+    peak_holder: PeakHolder | None = None
+    repeated = None
     #: Its steps, where it takes any.
     steps: StepTimeline = None  # type: ignore[assignment]
-    #: The module call's own use of a KV cache, where it may have one.
-    use: CacheCall | None = None
+    #: What it waited for and copied, or what was copied for it before it began.
+    sync_copies: SyncCopyCounters | None = None
+    ticket: ConcurrencyTicket | None = None
+    _thread: int | None = None
+    _token: Token[Any] | None = None
 
     def __init__(
         self,
@@ -98,10 +93,11 @@ class Window:
         span: Any,
         start_ns: int,
         began_ns: int,
-        closed_to: Callable[[Window], None],
+        on_close: Callable[[Window], None],
         operation: str,
         model: ModelInfo | str | None,
-        seen: inputs.Seen | None = None,
+        seen: Seen | None = None,
+        *,
         takes_steps: bool = False,
         nested: bool = False,
         cpu_time: bool = True,
@@ -111,19 +107,20 @@ class Window:
         self.span = span
         self.takes_steps = takes_steps
         self.covers = not takes_steps
-        self._model = model
+        #: What runs: a model, its name only, or None where unknown.
+        self.model_or_name = model
         self.seen = seen
-        self._start_ns = start_ns
-        self._began_ns = began_ns
-        self._closed_to = closed_to
-        self._garbage = self._garbage_end = garbage.state
+        self.start_ns = start_ns
+        self.began_ns = began_ns
+        self._on_close = on_close
+        self.garbage_start = self.garbage_end = garbage.state
         if takes_steps:
             self.steps = StepTimeline(began_ns, runtime_device.timeline)
         if not nested:
-            self._entrance = runtime_device.enter()
+            self.ticket = runtime_device.enter()
         if cpu_time and span[-1]:
             self._thread = threading.get_ident()
-            self._began_cpu_ns = clock.thread_ns()
+            self.began_cpu_ns = clock.thread_ns()
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
@@ -131,12 +128,12 @@ class Window:
         runtime_device = self.runtime_device
         if runtime_device.ledger is not None:
             try:
-                self._holder, self._memory_start = runtime_device.ledger.open()
+                self.peak_holder, self.memory_start = runtime_device.ledger.open()
             except Exception as error:
                 guard.caught("memory", error)
         if runtime_device.timeline is not None:
             try:
-                self._events = runtime_device.timeline.start()
+                self.events = runtime_device.timeline.start()
             except Exception as error:
                 guard.caught("device events", error)
 
@@ -146,209 +143,88 @@ class Window:
         return current.get() is self
 
     def fail(self, error: BaseException) -> None:
-        """Remember what left the inference: its class, never its message."""
+        """Remember which error left the inference: its class, never its message."""
         if isinstance(error, GeneratorExit):
             return  # a consumer that stops early is no error
         kind = type(error)
         name = kind.__qualname__
-        self._error_type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+        self.error_type = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
         if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
             try:
-                self._oom_requested = requested_bytes(str(error))
+                self.oom_requested_bytes = requested_bytes(str(error))
             except Exception:
-                pass  # a class of the host's whose text can't be made tells no size
+                pass  # a class of the host's whose text can't be made gives no size
 
     def close(self) -> None:
         """Take the closing readings, the device's first, and hand the window on. Never raises."""
         if not self.open:
             return
         self.open = self.covers = self.takes_steps = False
-        if self._events is not None:
+        if self.events is not None:
             try:
-                self._end_event = self.runtime_device.timeline.end(self._events)  # type: ignore[union-attr]
+                self.end_event = self.runtime_device.timeline.end(self.events)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("device events", error)
-        self._ended_ns = clock.host_ns()
-        self._garbage_end = garbage.state
-        if self._began_cpu_ns is not None and self._thread == threading.get_ident():
-            self._cpu_s = (clock.thread_ns() - self._began_cpu_ns) / 1e9
-        if self._holder is not None:
+        self.ended_ns = clock.host_ns()
+        self.garbage_end = garbage.state
+        if self.began_cpu_ns is not None and self._thread == threading.get_ident():
+            self.cpu_s = (clock.thread_ns() - self.began_cpu_ns) / 1e9
+        if self.peak_holder is not None:
             try:
-                self._memory_end = self.runtime_device.ledger.close(self._holder)  # type: ignore[union-attr]
+                self.memory_end = self.runtime_device.ledger.close(self.peak_holder)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("memory", error)
-        if self._entrance is not None:
-            self._concurrency = self.runtime_device.leave(self._entrance, self._ended_ns)
-        if self.caches is not None:
-            self.use = None
-            self.caches.close()
-        self._closed_to(self)
+        if self.ticket is not None:
+            self.concurrency = self.runtime_device.leave(self.ticket, self.ended_ns)
+        if self.cache_observer is not None:
+            self.cache_call = None
+            self.cache_observer.close()
+        self._on_close(self)
 
     @property
     def window(self) -> Window:
         """The inference of the scope, as every scope that takes steps has it."""
         return self
 
-    def tell(self, model: ModelInfo | None, seen: inputs.Seen | None) -> None:
-        """A module call inside. The first one tells model and input where nobody else did."""
-        if self._model is None:
-            self._model = model
+    def identify(self, model: ModelInfo | None, seen: Seen | None) -> None:
+        """Take model and input from a module call inside, the first one where nobody gave them."""
+        if self.model_or_name is None:
+            self.model_or_name = model
         if self.seen is None:
             self.seen = seen
 
     def step(
-        self, model: ModelInfo | None, seen: inputs.Seen | None, call: Call | None = None
+        self,
+        model: ModelInfo | None,
+        seen: Seen | None,
+        call: Call | None = None,  # noqa: ARG002 - as LoopScope.step takes it
     ) -> StepScope:
         """Open a step; see `LoopScope.step`."""
-        self.tell(model, seen)
+        self.identify(model, seen)
         return StepScope(self.steps)
 
     @property
     def counters(self) -> SyncCopyCounters:
-        """What it waited for and copied."""
+        """What it waits for and copies."""
         # Threads may come at once, and get the same one.
-        return self.noted or self.__dict__.setdefault("noted", SyncCopyCounters())
+        return self.sync_copies or self.__dict__.setdefault("sync_copies", SyncCopyCounters())
+
+    def seal(self) -> SyncCopyCounters:
+        """Its counters, which are not to be added to any more. Runs on the finisher's thread."""
+        return self.__dict__.setdefault("sync_copies", SEALED)  # type: ignore[no-any-return]
 
     @property
     def model(self) -> ModelInfo | None:
         """The model, where one was seen."""
-        return self._model if isinstance(self._model, ModelInfo) else None
-
-    @property
-    def done(self) -> bool:
-        """Whether the device has passed the end of the inference. Asks, never waits."""
-        try:
-            if self.noted is not None and not self.noted.settled(capture.gate.ask):
-                return False  # a copy or a call that belongs to it is under way
-            if self._end_event is None or self._times is not None:
-                return True
-            overlapped = self._entrance is None or self._entrance[0] > 0
-            self._times = self.runtime_device.timeline.times(  # type: ignore[union-attr]
-                self._events,  # type: ignore[arg-type]
-                self._end_event,
-                overlapped=overlapped,
-            )
-        except Exception as error:  # a device that is lost must not cost the span
-            guard.caught("device events", error)
-            self._end_event = None
-            return True
-        return self._times is not None
-
-    @property
-    def settled(self) -> bool:
-        """Whether what it had of its device is known, or won't be."""
-        meter = self.runtime_device.meter
-        return meter is None or self._end_event is None or meter.settled(self._events)
-
-    def record(
-        self, *, device_done: bool, rss_bytes: int | None, details: bool = False
-    ) -> Inference:
-        """The finished inference, with each of its steps for `details`. Runs on the finisher's thread."""
-        entrance = self._entrance
-        counters: SyncCopyCounters = self.__dict__.setdefault("noted", SEALED)
-        device_s = queue_s = idle_s = usage = None
-        if self.runtime_device.is_host:
-            if entrance is not None:
-                idle_s = host_idle_s(entrance, self._began_ns)
-        elif device_done and self._times is not None:
-            device_s, queue_s, idle_s = self._times
-            if entrance is None:  # inside another inference there is no gap to speak of
-                idle_s = None
-            if self.runtime_device.meter is not None:
-                usage = self.runtime_device.meter.usage(self._events)
-        duration_s = (self._ended_ns - self._began_ns) / 1e9
-        steps = loop = None
-        if self.steps is not None:  # a module call has none
-            steps = self.steps.steps()
-            try:
-                loop = self._loop(duration_s, device_s, queue_s, details=details)
-            except Exception as error:
-                guard.caught("steps", error)
-        syncs, transfers = counters.describe(device_s)
-        return Inference(
-            operation=self.operation,
-            start_ns=self._start_ns,
-            duration_s=duration_s,
-            device=self.runtime_device.device,
-            model=self._model.facts() if isinstance(self._model, ModelInfo) else Model(self._model),
-            input=inputs.describe(self.seen),
-            timing=Timing(
-                self._cpu_s,
-                device_s,
-                queue_s,
-                idle_s,
-                self._concurrency,
-                *garbage.between(self._garbage, self._garbage_end),
-            ),
-            memory=self._memory(rss_bytes),
-            steps=steps,
-            usage=usage,
-            loop=loop,
-            syncs=syncs,
-            transfers=transfers,
-            error_type=self._error_type,
-        )
-
-    def settle_caches(self, ledger: Ledger, record: Inference) -> Inference:
-        """The record with its KV cache. Runs on the finisher's thread."""
-        if self.caches is None:
-            return record
-        try:
-            cache = ledger.settle(
-                self.caches.tracks,
-                record,
-                limit_bytes=self.runtime_device.limit_bytes,
-                span_ns=(self._began_ns, self._ended_ns),
-                turn=self.steps is not None,
-            )
-        except Exception as error:
-            guard.caught("kv cache", error)
-            return record
-        return record._replace(cache=cache)
-
-    def _loop(
-        self, duration_s: float, device_s: float | None, queue_s: float | None, *, details: bool
-    ) -> Loop | None:
-        start = cycles = None
-        if device_s is not None and self._events is not None:
-            start = self._events.start.event
-            if self.runtime_device.meter is not None:
-                cycles = partial(self.runtime_device.meter.during, self._events)
-        times = self.steps.times(start, queue_s)
-        total_s = device_s if times.source == "device" else duration_s
-        return figures(times, self.steps.sections, total_s=total_s, details=details, cycles=cycles)
-
-    def _memory(self, rss_bytes: int | None) -> Memory | None:
-        runtime_device, start, end = self.runtime_device, self._memory_start, self._memory_end
-        if start is None or end is None or self._holder is None:
-            rss_bytes = rss_bytes if runtime_device.is_host else None
-            if self._oom_requested is None and rss_bytes is None:
-                return None
-            return Memory(oom_requested_bytes=self._oom_requested, rss_bytes=rss_bytes)
-        peak = self._holder.peak
-        runtime_device.allocated_bytes, runtime_device.reserved_bytes = end.allocated, end.reserved
-        return Memory(
-            allocated_start_bytes=start.allocated,
-            allocated_end_bytes=end.allocated,
-            peak_bytes=peak,
-            peak_increase_bytes=peak - start.allocated,
-            reserved_bytes=end.reserved,
-            limit_bytes=runtime_device.limit_bytes,
-            utilization=peak / runtime_device.limit_bytes if runtime_device.limit_bytes else None,
-            allocation_retries=end.retries - start.retries,
-            oom_requested_bytes=self._oom_requested,
-        )
+        return self.model_or_name if isinstance(self.model_or_name, ModelInfo) else None
 
 
-Scope: TypeAlias = MarkedStep | NoScope | LoopScope | Skipped | StepScope | Window
-
-
-def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
-    """Forget it and those that it is in: in a forked child they are the parent's to end.
+def disown(scope: Any, on_close: Callable[[Window], None]) -> None:
+    """Forget a scope and those that it is in: in a forked child they are the parent's to end.
 
     Args:
         scope: the innermost one.
-        closed_to: called with each window instead when the child closes it, too.
+        on_close: called with each window instead when the child closes it, too.
     """
     while isinstance(scope, (MarkedStep, LoopScope, Skipped, StepScope, Window)):
         if isinstance(scope, (LoopScope, Skipped, StepScope, Window)):
@@ -358,8 +234,8 @@ def disown(scope: Any, closed_to: Callable[[Window], None]) -> None:
         if isinstance(scope, (MarkedStep, LoopScope, Window)):
             scope.takes_steps = False
         if isinstance(scope, Window):
-            scope._closed_to = closed_to
-            scope._events = scope._holder = None  # the child must not touch the device
+            scope._on_close = on_close
+            scope.events = scope.peak_holder = None  # the child must not touch the device
             if scope.steps is not None:
-                scope.steps.timeline = None
+                scope.steps.device_timeline = None
         scope = scope._token.old_value if scope._token is not None else None

@@ -17,7 +17,7 @@ class Scope:
     """Stands for the scope of one call."""
 
     takes_steps = False
-    use = None
+    cache_call = None
 
     def __init__(self, log, covers=True):
         self._log = log

@@ -39,7 +39,7 @@ def patched():
     guard.forget()
     before = own()
     with InMemoryTelemetry():
-        instrumentor._instrumentation._initialized._run()
+        instrumentor.active_session()._initialized._run()
         assert set(NAMES) <= vars(torch.Tensor).keys()
         yield
     assert before == own()
@@ -355,7 +355,7 @@ def test_somebody_who_patched_over_us(patched):
 
     torch.Tensor.item = theirs
     try:
-        instrumentor._instrumentation.remove()
+        instrumentor.active_session().remove()
         assert vars(torch.Tensor)["item"] is theirs
         assert 3.0 == torch.tensor(3.0).item()
     finally:
@@ -373,7 +373,7 @@ def test_somebody_who_patched_before_us():
     torch.Tensor.item = theirs
     try:
         with InMemoryTelemetry():
-            instrumentor._instrumentation._initialized._run()
+            instrumentor.active_session()._initialized._run()
             assert torch.Tensor.item is theirs
             assert 3.0 == torch.tensor(3.0).item()
         assert vars(torch.Tensor)["item"] is theirs

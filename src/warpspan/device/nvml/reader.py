@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+from warpspan.device.driver import Process
 from warpspan.records import DeviceSample
-
-if TYPE_CHECKING:
-    from warpspan.device.nvml.library import Nvml
 
 # Ids of NVML_GPM_METRIC_*.
 _SM_UTIL, _SM_OCCUPANCY, _ANY_TENSOR_UTIL, _DRAM_BW_UTIL = 2, 3, 5, 10
@@ -30,6 +29,31 @@ _THROTTLE_REASONS = {
 }
 
 
+class Library(Protocol):
+    """What a reader asks of the library; `Nvml` implements it."""
+
+    #: Counts how often the library was opened: handles of before are void.
+    generation: int
+    problem: str | None
+    #: Seconds inside its calls so far.
+    spent_s: float
+
+    def open(self) -> bool:
+        """Whether it can be asked."""
+
+    def ask(self, name: str, *args: Any, uuid: str = "", logged: bool = True) -> Any:
+        """The answer of a function for a device, None where it gives none."""
+
+    def whole(self, uuid: str) -> str | None:
+        """The device that a MIG instance is in, itself for a whole one."""
+
+    def processes(self, uuid: str) -> list[Process] | None:
+        """The processes that compute on a device."""
+
+    def gpm(self, first: Any, second: Any, metrics: Sequence[int]) -> dict[int, float]:
+        """Metrics between two samples."""
+
+
 class NvmlReader:
     """Reads one device.
 
@@ -41,7 +65,7 @@ class NvmlReader:
         uuid: `GPU-…` or `MIG-…`.
     """
 
-    def __init__(self, nvml: Nvml, uuid: str) -> None:
+    def __init__(self, nvml: Library, uuid: str) -> None:
         self._nvml = nvml
         self._uuid = uuid
         self.scope = "mig" if uuid.startswith("MIG-") else "device"

@@ -60,8 +60,8 @@ class Diffusion(OpenCall):
 
     def opened(self, call: LibraryCall) -> None:
         """Name the pipeline."""
-        if call.sections.pipeline is None:
-            call.sections.pipeline = type(self._pipeline).__name__
+        if call.notes.pipeline is None:
+            call.notes.pipeline = type(self._pipeline).__name__
 
     def phase(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """That of the component which the module is, or is in."""
@@ -77,7 +77,7 @@ class Diffusion(OpenCall):
         del value
         steps = getattr(self._pipeline, "_num_timesteps", None)
         if isinstance(steps, int):
-            call.sections.denoise_steps = (call.sections.denoise_steps or 0) + steps
+            call.notes.denoise_steps = (call.notes.denoise_steps or 0) + steps
 
 
 # Of modules that were called, so that one is looked for in the components only once.

@@ -46,7 +46,7 @@ class Predict(OpenCall):
         features = args[0] if args and isinstance(args[0], Mapping) else kwargs
         ids = features.get("input_ids")
         if isinstance(ids, torch.Tensor) and self._call is not None:
-            self._call.sections.add_tokens(ids.numel(), None, None)
+            self._call.notes.add_tokens(ids.numel(), None, None)
         return STEP
 
 
@@ -58,6 +58,6 @@ class Encode(Predict):
     def opened(self, call: LibraryCall) -> None:
         """It makes embeddings, as the GenAI conventions call it."""
         super().opened(call)
-        call.sections.operation = "embeddings"
+        call.notes.operation = "embeddings"
         first = next(iter(self.model.children()), None)
-        call.sections.model = hub_name(getattr(first, "auto_model", None))
+        call.notes.model = hub_name(getattr(first, "auto_model", None))

@@ -103,12 +103,12 @@ class Generation(OpenCall):
     def opened(self, call: LibraryCall) -> None:
         """The outermost one names the model."""
         self._call = call
-        sections = call.sections
-        if sections.first_chunks is None:
-            sections.first_chunks = self._chunks
+        notes = call.notes
+        if notes.first_chunks is None:
+            notes.first_chunks = self._chunks
         if self._outer is None and (_are_tokens(self._given) or _are_embeddings(self._embeds)):
-            sections.operation = "text_completion"
-            sections.model = hub_name(self._model)
+            notes.operation = "text_completion"
+            notes.model = hub_name(self._model)
 
     def phase(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """What a module call is to this generation."""
@@ -139,8 +139,8 @@ class Generation(OpenCall):
             length = sequences.shape[1] - offset
             generated = length * sequences.shape[0]
             if length > self._steps + call.repeats - self._chunks + 1:
-                call.sections.speculative = True
-        call.sections.add_tokens(given, generated, length)
+                call.notes.speculative = True
+        call.notes.add_tokens(given, generated, length)
 
     def _prompt(self) -> tuple[int | None, int | None]:
         """Tokens of the input, and how many of those of a returned sequence were given."""
@@ -176,12 +176,12 @@ class Batching(OpenCall):
 
     def opened(self, call: LibraryCall) -> None:
         """Name the model."""
-        call.sections.operation = "text_completion"
-        call.sections.model = hub_name(unwrap(self.model))
+        call.notes.operation = "text_completion"
+        call.notes.model = hub_name(unwrap(self.model))
 
     def result(self, value: Any, call: LibraryCall) -> None:
         """Count the tokens of all sequences, which are not padded."""
-        call.sections.add_tokens(
+        call.notes.add_tokens(
             sum(map(len, self._inputs)),
             sum(len(output.generated_tokens) for output in value.values()),
             None,
@@ -207,8 +207,8 @@ class Pipeline(OpenCall):
 
     def opened(self, call: LibraryCall) -> None:
         """Name the task."""
-        if call.sections.pipeline is None:
-            call.sections.pipeline = str(self._task)
+        if call.notes.pipeline is None:
+            call.notes.pipeline = str(self._task)
 
 
 def hub_name(model: Any) -> str | None:

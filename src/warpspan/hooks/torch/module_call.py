@@ -98,8 +98,8 @@ def outermost(
         scope.fail(error)
         raise
     else:
-        if scope.use is not None:
-            scope.use.returned(result)
+        if scope.cache_call is not None:
+            scope.cache_call.returned(result)
         return result
     finally:
         scope.close()
