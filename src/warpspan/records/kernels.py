@@ -279,6 +279,7 @@ class DeviceTimeline(NamedTuple):
         copies: by direction and memory, of all that ran.
         between: the longest idle gaps between inferences, longest first, at most `TOP`.
         between_s: all idle gaps between inferences.
+        between_host: what the host did in these gaps.
         between_functions: Python functions that ran in these gaps, by their time with all that
             they call, most first, at most `TOP`; without those that run around inferences.
     """
@@ -294,6 +295,7 @@ class DeviceTimeline(NamedTuple):
     copies: tuple[CopyTotal, ...]
     between: tuple[IdleGap, ...]
     between_s: float | None
+    between_host: HostShare | None
     between_functions: tuple[HostTime, ...]
 
     @property

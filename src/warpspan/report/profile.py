@@ -206,6 +206,7 @@ def _device_json(line: DeviceTimeline) -> dict[str, Any]:
         "busy_s": line.busy.total_s,
         "copies_alone_s": line.copies_alone_s,
         "idle_between_s": line.between_s,
+        "between_host": None if line.between_host is None else line.between_host._asdict(),
         "between_functions": [function._asdict() for function in line.between_functions],
         "copies": [copy._asdict() for copy in line.copies],
         "kernels": [kernel._asdict() for kernel in line.kernels],

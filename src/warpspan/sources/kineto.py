@@ -24,6 +24,9 @@ _NANOSECONDS_FROM = 1e17
 _LARGEST = 4e18
 """No number of a trace is larger: times in nanoseconds end in the year 2096."""
 _UNINTERESTING_CALL = re.compile(r"Get|Query|IsCapturing|Attribute|EventRecord|Occupancy|SetDevice")
+_BACKWARD = re.compile(r"autograd::engine::evaluate_function|torch::autograd::|\w*Backward\d*$")
+# Arrows from operators to what computes their gradients.
+_FORWARD_TO_BACKWARD = ("fwdbwd", "forward_backward")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _TYPES = {0: "cpu", 1: "cuda", 6: "cuda", 12: "xpu", 13: "mps", 15: "hpu", 19: "mtia"}
 """torch's numbers of device types; HIP is `cuda` there."""
@@ -52,6 +55,7 @@ class KinetoReader:
         self._per_us: int | None = None
         self._kept_calls: dict[str, bool] = {}
         self._inputs: dict[str, int] = {}
+        self._backward: dict[str, bool] = {}
         self._known: dict[Any, Callable[[Mapping[str, Any]], None] | None] = {}
 
     def read(self) -> Recording:
@@ -80,6 +84,8 @@ class KinetoReader:
                 handler(event)
         elif event.get("name") == "[memory]":
             self._add_memory(event)
+        elif phase == "f" and event.get("cat") in _FORWARD_TO_BACKWARD:
+            self.recording.backward.append(self._times(event)[0])
 
     def _handler(self, category: str) -> Callable[[Mapping[str, Any]], None] | None:
         vendor, _, interface = category.rpartition("_")
@@ -136,10 +142,16 @@ class KinetoReader:
             kept.has_shapes = True
             types = arguments.get("Input type", arguments.get("Input Types"))
             inputs = self._inputs_number(name, dims, types, arguments.get("Concrete Inputs"))
-        if name.startswith("autograd::engine::evaluate_function"):
+        if self._is_backward(name):
             kept.backward.append(start_ns)
         number = _integer(arguments, "External id", "external id")
         kept.ops.add(start_ns, end_ns, kept.names[name], self._thread(event), number, inputs)
+
+    def _is_backward(self, name: str) -> bool:
+        found = self._backward.get(name)
+        if found is None:
+            found = self._backward[name] = _BACKWARD.match(name) is not None
+        return found
 
     def _inputs_number(self, name: str, dims: Any, types: Any, values: Any) -> int:
         key = f"{name}{dims}{types}{values}"

@@ -22,7 +22,7 @@ _GZIP = b"\x1f\x8b"
 _OTLP = re.compile(rb'\s*\{\s*"resource(?:Spans|Metrics|Logs|Profiles)"')
 _KINETO_KEYS = re.compile(
     rb'\s*\{\s*"(?:schemaVersion|deviceProperties|distributedInfo|displayTimeUnit'
-    rb'|baseTimeNanoseconds|traceEvents|traceName|trace_id)"'
+    rb'|baseTimeNanoseconds|traceEvents|traceName|trace_id|metadata)"'
 )
 _KINETO_EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 # Of an XPlane: a plane with an id or none, and its name.

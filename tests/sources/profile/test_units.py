@@ -156,6 +156,15 @@ def test_training_is_told_from_evaluation():
     )
 
 
+def test_arrows_to_gradients_are_a_backward_pass():
+    """Also where the operators of the backward pass have other names."""
+    trace = KinetoTrace()
+    trace.module("Net", 0, 50)
+    trace.events.append({"ph": "f", "cat": "fwdbwd", "id": 1, "pid": 1, "tid": 9, "ts": 60})
+
+    assert (1, ()) == (trace.read().training_steps, trace.read().inferences)
+
+
 def test_training_without_operators_is_told_by_its_kernels():
     """A trace of device activities alone has no backward operators."""
     trace = KinetoTrace()

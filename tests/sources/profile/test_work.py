@@ -169,6 +169,8 @@ def test_a_gap_between_inferences_names_what_prepared_the_next_one():
         HostTime("PIL/Image.py(7): resize", pytest.approx(700e-6)),
     ) == line.between_functions
     assert pytest.approx(950e-6) == line.between_s
+    expected = HostShare(0.0, 2e-6, 0.0, 948e-6, 0.0)
+    assert pytest.approx(tuple(expected)) == tuple(line.between_host)
 
 
 def test_a_function_that_calls_itself_counts_once():

@@ -169,8 +169,14 @@ class WorkReader:
             copies=copy_totals(self._recording, line.at),
             between=self._between(idle) if self.complete else (),
             between_s=idle.total_s if self.complete else None,
+            between_host=self._share(self._main_thread(), idle) if self.complete else None,
             between_functions=self._functions_between(idle) if self.complete else (),
         )
+
+    def _main_thread(self) -> int:
+        """The thread with most inferences."""
+        counts = Counter(unit.thread for unit in self._units)
+        return counts.most_common(1)[0][0] if counts else -1
 
     def thread(self, number: int) -> HostThread:
         """A thread of the host, read once."""
