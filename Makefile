@@ -49,6 +49,17 @@ test-newest-python: ## The tests on Python 3.13
 test-export: $(VENV)/.ready ## All tests, each of their spans through the export helper
 	$(BIN)/python -m pytest -p tests.support.through_helper $(PYTEST_ARGS)
 
+.PHONY: test-recipes
+test-recipes: $(VENV)/.ready ## Every command and sample of the documents, from the built wheel
+	$(BIN)/python -m pytest tests/install --ignore tests/install/test_lowest.py $(PYTEST_ARGS)
+
+.PHONY: test-lowest
+test-lowest: $(VENV)/.ready ## The wheel with the lowest versions that its metadata allows
+	$(BIN)/python -m pytest tests/install/test_lowest.py $(PYTEST_ARGS)
+
+.PHONY: check-all
+check-all: check test-oldest test-newest-python test-recipes test-lowest test-backends ## All of CI
+
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	    $(MAKE) --no-print-directory test PYTHON=$(1); \

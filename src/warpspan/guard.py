@@ -8,6 +8,9 @@ from collections import Counter
 _logger = logging.getLogger("warpspan")
 _seen: set[tuple[str, type[BaseException]]] = set()
 
+#: Causes that are logged. A program may make classes of errors at run time.
+CAUSE_LIMIT = 200
+
 #: Caught errors of our own by the part they came from. Exported as `warpspan.faults`.
 faults: Counter[str] = Counter()
 
@@ -20,7 +23,7 @@ def caught(origin: str, error: BaseException) -> None:
     try:
         faults[origin] += 1
         cause = (origin, type(error))
-        if cause not in _seen:
+        if cause not in _seen and len(_seen) < CAUSE_LIMIT:
             _seen.add(cause)
             _logger.warning(
                 "warpspan: %s failed, the inference goes on without it (logged once, counted in "

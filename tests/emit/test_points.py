@@ -100,11 +100,7 @@ TYPED = {**HARDWARE, "hw.type": "gpu"}
 ID = {"hw.id": "GPU-1"}
 OOM = {"error.type": "torch.OutOfMemoryError"}
 LABELS = {
-    "plain": {
-        "pytorch.operation.name": "forward",
-        "pytorch.model.name": "Linear",
-        **NAMED_CPU,
-    },
+    "plain": {"pytorch.operation.name": "forward", "pytorch.model.name": "Linear", **NAMED_CPU},
     "full": {"pytorch.operation.name": "generate", "pytorch.model.name": "Llama", **NAMED_GPU},
     "sparse": {"pytorch.operation.name": "chat", **NAMED_CPU},
 }

@@ -49,14 +49,13 @@ class Labels:
 class BoundedLabels(dict[_Key, Labels]):
     """The labels of inferences, by operation, name of the model, device and class of the error.
 
-    Those that are asked for first are made; a name beyond the limits is `other`, and counted.
-
-    A series is never given back, neither here nor in the SDK, so that names made from requests or
-    users must not become series. Spans keep the true names.
+    Looking up new names makes their labels. A name beyond the limits is `other`, and counted in
+    `folded`: a series is never given back, neither here nor in the SDK, so names that are made from
+    requests or users must not become series. Spans keep the true names.
     """
 
     def __init__(self) -> None:
-        #: Inferences of which metrics don't know an attribute, by its name.
+        #: Inferences with an attribute that is `other`, by its name. `warpspan.labels.folded`.
         self.folded: Counter[str] = Counter()
         self._names: dict[str, set[str]] = {}
         self._gen_ai: dict[_Key, dict[str, Any]] = {}

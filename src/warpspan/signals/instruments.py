@@ -550,7 +550,7 @@ WARPSPAN_LABELS_FOLDED: Final = Metric(
     "warpspan.labels.folded",
     "counter",
     "{inference}",
-    "Inferences of which metrics name an attribute `other`, since the process has too many values of it. Spans keep them.",
+    "Inferences with an attribute that metrics name `other`, because the process has too many values of it. Spans keep the true value.",
 )
 WARPSPAN_FAULTS: Final = Metric(
     "warpspan.faults",
