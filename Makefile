@@ -30,6 +30,7 @@ lint: $(VENV)/.ready ## The checks that need no test run
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
 	$(BIN)/python scripts/signals.py --check
+	$(BIN)/python scripts/options.py --check
 
 .PHONY: format
 format: $(VENV)/.ready ## Format the sources and repair what the linter can
@@ -92,8 +93,9 @@ gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
 	  $(if $(PYTHON),--python-version $(PYTHON)) . pytest hypothesis pyyaml transformers
 
 .PHONY: signals
-signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml
+signals: $(VENV)/.ready ## Write the constants and pages made from registry.yaml and config.py
 	$(BIN)/python scripts/signals.py
+	$(BIN)/python scripts/options.py
 
 .PHONY: dashboards
 dashboards: $(VENV)/.ready ## Write Grafana's dashboards from scripts/dashboard_*.py

@@ -77,6 +77,23 @@ def test_methods_are_held_weakly(said):
     assert ([], before) == (said, forks._participants)
 
 
+def test_methods_of_several_objects(said):
+    """Each is called for as long as its own object lives."""
+    before = dict(forks._participants)
+    one, two = Part("one", said), Part("two", said)
+    one.participant.leave()
+    two.participant.leave()
+    forks.join(before=one.before, in_parent=two.in_parent)
+    del two
+    gc.collect()
+    fork()
+    assert ["one before"] == said
+    del one
+    gc.collect()
+    fork()
+    assert (["one before"], before) == (said, forks._participants)
+
+
 def test_leaving(said):
     """It takes part no longer, and may leave twice."""
     part = Part("one", said)

@@ -51,9 +51,10 @@ class Participant:
 
     def __init__(self, calls: dict[_Moment, Callable[[], None] | None]) -> None:
         self._number = next(_numbers)
-        self._calls = {
-            moment: self._reference(call) for moment, call in calls.items() if call is not None
-        }
+        self._calls: dict[_Moment, Callable[[], Callable[[], None] | None]] = {}
+        for moment, call in calls.items():
+            if call is not None:
+                self._calls[moment] = self._reference(call)
 
     def leave(self) -> None:
         """Take part no longer."""
@@ -62,9 +63,13 @@ class Participant:
     def _reference(self, call: Callable[[], None]) -> Callable[[], Callable[[], None] | None]:
         if not isinstance(call, MethodType):
             return lambda: call
-        participants, number = _participants, self._number
-        owner = weakref.ref(call.__self__, lambda _: participants.pop(number, None))
-        function = call.__func__
+        participants, number, calls = _participants, self._number, self._calls
+
+        def died(_: object) -> None:
+            if all(find() is None for find in calls.values()):
+                participants.pop(number, None)
+
+        owner, function = weakref.ref(call.__self__, died), call.__func__
 
         def find() -> Callable[[], None] | None:
             found = owner()

@@ -15,7 +15,7 @@ from scenarios import Model, X, run_all
 
 import warpspan
 from warpspan.export.file import WarpspanFileSpanExporter
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session
 
 
 def instrument(host):
@@ -26,7 +26,7 @@ def instrument(host):
     """
     trace.set_tracer_provider(host.tracer_provider())
     warpspan.WarpspanInstrumentor().instrument()
-    active_tracker().finisher._thread = threading.main_thread()
+    active_session().finisher._thread = threading.main_thread()
 
 
 def infer(operation, times=1):
@@ -40,7 +40,7 @@ def serve(operation="serve", times=2):
     """Inferences that are finished while the process lives, by its own finisher."""
     infer(operation, times)
     deadline = time.monotonic() + 30
-    while active_tracker().finisher.waiting:
+    while active_session().finisher.waiting:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
@@ -72,9 +72,9 @@ def prefork(host):
 def while_a_span_is_being_ended(host):
     """The finisher holds its lock, which nobody gives back in the child."""
     instrument(host)
-    active_tracker().finisher.pause()
+    active_session().finisher.pause()
     in_fork(serve)
-    active_tracker().finisher.resume()
+    active_session().finisher.resume()
     infer("after")
 
 
