@@ -24,7 +24,7 @@ WAIT_S = 60.0
 
 class Mlp(nn.Sequential):
     def __init__(self, width=1024, depth=4):
-        super().__init__(*(nn.Linear(width, width) for _ in range(depth)))
+        super().__init__(*(nn.Linear(width, width, device="cuda") for _ in range(depth)))
 
 
 class InPlace(nn.Module):
@@ -49,7 +49,7 @@ def telemetry():
 
 @pytest.fixture
 def model():
-    return Mlp().cuda().half().eval()
+    return Mlp().half().eval()
 
 
 @pytest.fixture
@@ -94,6 +94,7 @@ def another_thread(work):
     assert [] == errors
 
 
+@pytest.mark.values
 @pytest.mark.parametrize("mode", MODES)
 @torch.inference_mode()
 def test_captures_succeed_beside_a_thread_that_infers(telemetry, model, batch, mode):
@@ -174,21 +175,19 @@ def test_a_replay_takes_the_time_of_its_kernels(telemetry, model, batch, record_
 
 
 @torch.inference_mode()
-def test_a_replay_synchronizes_nothing(telemetry, model, batch):
+def test_a_replay_synchronizes_nothing(telemetry, model, batch, no_waits):
     """torch raises at any synchronizing call of the caller's thread."""
     graph, _ = capture(model, batch)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         graph.replay()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.values
 @torch.inference_mode()
 def test_reduce_overhead_is_one_inference_a_call(telemetry, batch):
     """Warm-up, capture and replays are inside the model's call; the results are the eager ones."""
-    model = Mlp().cuda().half().eval()
+    model = Mlp().half().eval()
     eager = model(batch)
     first = len(telemetry.records())
     compiled = torch.compile(model, mode="reduce-overhead")
@@ -203,6 +202,7 @@ def test_reduce_overhead_is_one_inference_a_call(telemetry, batch):
     assert 0.0 < records[-1].timing.device_time_s
 
 
+@pytest.mark.values
 @torch.inference_mode()
 def test_reduce_overhead_of_a_function_is_a_replay(telemetry, model, batch):
     """It has no module call; what is outermost is the replay of its graph."""
@@ -218,12 +218,14 @@ def test_reduce_overhead_of_a_function_is_a_replay(telemetry, model, batch):
     assert ["graph_replay"] == [record.operation for record in telemetry.records()[first:]]
 
 
+@pytest.mark.values
 def test_make_graphed_callables(telemetry):
     """A module's forward is its call as before, a backward nothing; results are the eager ones."""
     x = torch.randn(256, 1024, device="cuda", requires_grad=True)
-    model = Mlp().cuda().eval()
-    eager = model(x)
-    graphed = torch.cuda.make_graphed_callables(Mlp().cuda().eval(), (x,))
+    model = Mlp().eval()
+    with torch.no_grad():  # else `x` keeps a node of autograd that belongs to this stream
+        eager = model(x)
+    graphed = torch.cuda.make_graphed_callables(Mlp().eval(), (x,))
     graphed.load_state_dict(model.state_dict())
     first = len(telemetry.records())
     output = graphed(x)
@@ -238,7 +240,7 @@ def test_make_graphed_callables(telemetry):
 def test_make_graphed_callables_in_training(telemetry):
     """Nothing of it is an inference."""
     x = torch.randn(256, 1024, device="cuda", requires_grad=True)
-    graphed = torch.cuda.make_graphed_callables(Mlp().cuda().train(), (x,))
+    graphed = torch.cuda.make_graphed_callables(Mlp().train(), (x,))
     first = len(telemetry.records())
     graphed(x).sum().backward()
     torch.cuda.synchronize()
