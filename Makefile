@@ -83,7 +83,7 @@ gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-
 .PHONY: gpu-packages
 gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
 	$(UV) pip install --quiet --target .cache/gpu-packages --constraint requirements.lock \
-	  $(if $(PYTHON),--python-version $(PYTHON)) '.[cli,gpu]' pytest hypothesis pyyaml transformers
+	  $(if $(PYTHON),--python-version $(PYTHON)) . pytest hypothesis pyyaml transformers
 
 .PHONY: signals
 signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml

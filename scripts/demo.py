@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from warpspan import signals
+from warpspan.signals import names
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "examples" / "service"
+BIN = Path(sys.executable).parent
 STOP_S = 60  # what a service gets to finish its requests and write its telemetry
 
 
@@ -34,21 +35,29 @@ def free_port() -> int:
 def service(port: int, file: Path) -> list[str]:
     """The service's command line under `warpspan run`."""
     return [
-        *("warpspan", "run", "-o", str(file), "--"),
-        *("uvicorn", "--app-dir", str(SERVICE), "--host", "127.0.0.1", "--port", str(port)),
+        *(str(BIN / "warpspan"), "run", "-o", str(file), "--"),
+        *(
+            str(BIN / "uvicorn"),
+            "--app-dir",
+            str(SERVICE),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ),
         *("--log-level", "warning", "app:app"),
     ]
 
 
 def environment() -> dict[str, str]:
-    """The environment's commands first; a quiet model loader; no spans for health checks.
+    """A quiet model loader; no spans for health checks.
 
     Another instrumentor of transformers, which tests run beside ours, is not part of the demo.
+    PATH is the user's own, so that the commands that `warpspan run` prints work in their shell.
     """
     return {
         **os.environ,
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "transformers",
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "OTEL_SERVICE_NAME": "message-desk",
@@ -103,13 +112,13 @@ def show_one_request(file: Path) -> None:
     children = [
         (by_id[span["parentSpanId"]], span)
         for span in by_id.values()
-        if attribute(span, signals.PYTORCH_OPERATION_NAME) and span.get("parentSpanId") in by_id
+        if attribute(span, names.PYTORCH_OPERATION_NAME) and span.get("parentSpanId") in by_id
     ]
     if not children:
         sys.exit(f"demo: no inference in {file} is the child of a web request's span.")
     request, inference = children[len(children) // 2]
-    batch = attribute(inference, signals.PYTORCH_INPUT_BATCH_SIZE)
-    tokens = attribute(inference, signals.PYTORCH_INPUT_SEQUENCE_LENGTH)
+    batch = attribute(inference, names.PYTORCH_INPUT_BATCH_SIZE)
+    tokens = attribute(inference, names.PYTORCH_INPUT_SEQUENCE_LENGTH)
     print(
         f"\n{len(children)} inferences are children of web requests' spans. One of them:\n"
         f"  {request['name']:<24}{milliseconds(request)}   trace {request['traceId']}\n"

@@ -1,4 +1,4 @@
-"""Write signals.py and docs/signals.md from src/warpspan/signals.yaml.
+"""Write the modules of src/warpspan/signals/ and docs/signals.md from its registry.yaml.
 
 Run with --check to compare instead of writing; exits 1 where a file is stale.
 """
@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src/warpspan/signals.yaml"
-CONSTANTS = ROOT / "src/warpspan/signals.py"
+SIGNALS = ROOT / "src/warpspan/signals"
+SOURCE = SIGNALS / "registry.yaml"
 DOCS = ROOT / "docs/signals.md"
 
 
@@ -21,9 +21,29 @@ def constant(name: str) -> str:
     return name.replace(".", "_").upper()
 
 
-def python(groups: list[dict[str, Any]]) -> str:
+def names(groups: list[dict[str, Any]]) -> str:
+    """The constants of the attributes."""
     lines = [
-        '"""Names of every attribute and metric, written from signals.yaml by `make signals`."""',
+        '"""Names of all attributes, written from registry.yaml by `make signals`."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import Final",
+        "",
+    ]
+    for group in groups:
+        if group["type"] == "attribute_group":
+            lines += [
+                f'{constant(attribute["id"])}: Final = "{attribute["id"]}"'
+                for attribute in group["attributes"]
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def instruments(groups: list[dict[str, Any]]) -> str:
+    """The constants of the metrics."""
+    lines = [
+        '"""All metrics, written from registry.yaml by `make signals`."""',
         "",
         "from __future__ import annotations",
         "",
@@ -41,18 +61,10 @@ def python(groups: list[dict[str, Any]]) -> str:
         "",
     ]
     for group in groups:
-        if group["type"] != "attribute_group":
-            continue
-        lines += [
-            f'{constant(attribute["id"])}: Final = "{attribute["id"]}"'
-            for attribute in group["attributes"]
-        ]
-    lines.append("")
-    for group in groups:
         if group["type"] != "metric":
             continue
         buckets = group.get("annotations", {}).get("buckets")
-        lines.append(f"METRIC_{constant(group['metric_name'])}: Final = Metric(")
+        lines.append(f"{constant(group['metric_name'])}: Final = Metric(")
         lines.append(f'    "{group["metric_name"]}",')
         lines.append(f'    "{group["unit"]}",')
         lines.append(f'    "{group["brief"]}",')
@@ -68,7 +80,7 @@ def markdown(groups: list[dict[str, Any]]) -> str:
     lines = [
         "# Signals",
         "",
-        "Written from [`signals.yaml`](../src/warpspan/signals.yaml) by `make signals`. "
+        "Written from [`registry.yaml`](../src/warpspan/signals/registry.yaml) by `make signals`. "
         "A value that was not measured is absent, never 0.",
         "",
         "## Attributes of an inference span",
@@ -105,7 +117,11 @@ def source(notes: dict[str, str]) -> str:
 
 def main() -> int:
     groups = yaml.safe_load(SOURCE.read_text())["groups"]
-    written = {CONSTANTS: python(groups), DOCS: markdown(groups)}
+    written = {
+        SIGNALS / "names.py": names(groups),
+        SIGNALS / "instruments.py": instruments(groups),
+        DOCS: markdown(groups),
+    }
     stale = [
         path for path, text in written.items() if not path.exists() or path.read_text() != text
     ]

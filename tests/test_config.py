@@ -140,13 +140,16 @@ def test_a_wrong_value_costs_only_itself(caplog):
 
 
 def test_unknown_names(caplog):
-    """A misspelt one has no effect, and is told with those that there are."""
-    assert DEFAULTS == load({"speed": 1}, {f"{PREFIX}QUEUESIZE": "16", "OTEL_OTHER": "x"})
+    """A misspelt name is ignored with the nearest one, or with all where none is near."""
+    names = {f"{PREFIX}QUEUESIZE": "16", f"{PREFIX}SPEED": "1", "OTEL_OTHER": "x"}
+    assert DEFAULTS == load({"speed": 1, "step": "spans"}, names)
     settings = ", ".join(sorted(field.name for field in fields(Settings)))
     variables = ", ".join(sorted(set(vars(environment_variables)) & set(known())))
     assert [
-        f"Unknown warpspan options speed have no effect. Known: {settings}.",
-        f"Unknown warpspan variables {PREFIX}QUEUESIZE have no effect. Known: {variables}.",
+        f"Unknown option speed is ignored. Known: {settings}.",
+        "Unknown option step is ignored. Did you mean steps?",
+        f"Unknown variable {PREFIX}QUEUESIZE is ignored. Did you mean {PREFIX}QUEUE_SIZE?",
+        f"Unknown variable {PREFIX}SPEED is ignored. Known: {variables}.",
     ] == caplog.messages
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 import warpspan
 from warpspan import guard
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session
 from warpspan.records import Memory
 from warpspan.testing import InMemoryTelemetry, ScriptedDevice
 
@@ -231,7 +231,7 @@ def test_a_capture_is_not_disturbed(device, telemetry, mode):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode=mode):
         model()
-        active_tracker().completion.flush(0.0)
+        active_session().finisher.flush(0.0)
     assert [False] == [capture.invalidated for capture in device.captures]
     assert 1 == len(telemetry.records())
 
@@ -287,12 +287,12 @@ def test_events_are_used_again(device, telemetry, monkeypatch):
 def test_the_process_ends_with_work_on_the_device(device, telemetry):
     """Out of time: the span is ended without device times, and that is counted."""
     Kernels(device, 60.0)()
-    completion = active_tracker().completion
-    completion._exit_timeout_s = 0.0
-    completion.drain()
+    finisher = active_session().finisher
+    finisher._exit_timeout_s = 0.0
+    finisher.drain()
     (span,) = telemetry._exporter.get_finished_spans()
     assert "pytorch.device.time" not in span.attributes
-    assert {"timeout": 1} == dict(completion.dropped)
+    assert {"timeout": 1} == dict(finisher.dropped)
 
 
 def test_a_device_that_is_lost(device, telemetry, monkeypatch):

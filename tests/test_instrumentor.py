@@ -13,7 +13,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from torch import nn
 
 import warpspan
-from warpspan import config, guard, instrumentation, instrumentor
+from warpspan import config, guard, instrumentor, session
 from warpspan.config import Settings
 from warpspan.instrumentor import WarpspanInstrumentor, active_tracker
 
@@ -86,7 +86,7 @@ def test_a_torch_that_can_not_be_patched(uninstrumented, monkeypatch, caplog):
     def fail(*args):
         raise AttributeError("no such attribute in this torch")
 
-    monkeypatch.setattr(instrumentation.module_call, "patch", fail)
+    monkeypatch.setattr(session.module_call, "patch", fail)
     uninstrumented.instrument()
     assert torch.nn.Module.__call__ is torch.nn.Module._wrapped_call_impl
     assert (2, 4) == nn.Linear(4, 4).eval()(X).shape
@@ -106,7 +106,7 @@ def test_a_torch_that_can_be_patched_in_part(uninstrumented, monkeypatch, surfac
     def fail(*args):
         raise AttributeError("no such attribute in this torch")
 
-    monkeypatch.setattr(getattr(instrumentation, surface), "patch", fail)
+    monkeypatch.setattr(getattr(session, surface), "patch", fail)
     uninstrumented.instrument()
     assert torch.nn.Module.__call__ is torch.nn.Module._wrapped_call_impl
     assert before == dict(vars(torch.cuda.CUDAGraph))

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session, active_tracker
 
 if TYPE_CHECKING:
     import torch
 
-    from warpspan.scopes import Shade
-    from warpspan.steps import Mark
-    from warpspan.window import Window
+    from warpspan.runtime.scopes import Skipped
+    from warpspan.runtime.steps import MarkedStep
+    from warpspan.runtime.window import Window
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
     ) -> None:
         self._operation = operation
         self._model = model
-        self._scopes: list[Shade | Window | None] = []
+        self._scopes: list[Skipped | Window | None] = []
 
     def __enter__(self) -> None:
         tracker = active_tracker()
@@ -62,7 +62,7 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
                 scope.fail(error)
             scope.close()
 
-    def _take(self) -> Shade | Window | None:
+    def _take(self) -> Skipped | Window | None:
         # Several threads and tasks may be inside the same object: each leaves its own.
         for scope in reversed(self._scopes):
             if scope is not None and scope.is_current:
@@ -120,14 +120,14 @@ class step:  # noqa: N801 - as inference
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
-        self._marks: list[Mark | None] = []
+        self._marks: list[MarkedStep | None] = []
 
     def __enter__(self) -> None:
         tracker = active_tracker()
         mark = None
         if tracker is not None:
             # Imported late: it needs torch.
-            from warpspan.loops import open_mark
+            from warpspan.runtime.library_calls import open_mark
 
             mark = open_mark(tracker, self._name)
         self._marks.append(mark)
@@ -156,5 +156,5 @@ def flush(timeout_s: float = 30.0) -> bool:
     Returns:
         False where time ran out or an exporter failed; True where nothing is instrumented.
     """
-    tracker = active_tracker()
-    return True if tracker is None else tracker.flush(timeout_s)
+    session = active_session()
+    return True if session is None else session.flush(timeout_s)

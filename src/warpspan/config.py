@@ -5,6 +5,7 @@ The only reader of `os.environ` in the instrumentation.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import operator
 import os
@@ -188,18 +189,17 @@ def load(
                 allowed,
                 field.default,
             )
-    _warn_unknown("options", set(options) - set(_FIELDS), sorted(_FIELDS))
+    _warn_unknown("option", set(options) - set(_FIELDS), sorted(_FIELDS))
     ours = {name for name in environ if name.startswith(_PREFIX)}
     known = sorted(name for name in vars(variables) if name.startswith(_PREFIX))
-    _warn_unknown("variables", ours - set(known), known)
+    _warn_unknown("variable", ours - set(known), known)
     return Settings(**chosen)
 
 
 def _warn_unknown(kind: str, unknown: set[str], known: list[str]) -> None:
-    if unknown:
-        _logger.warning(
-            "Unknown warpspan %s %s have no effect. Known: %s.",
-            kind,
-            ", ".join(sorted(unknown)),
-            ", ".join(known),
-        )
+    for name in sorted(unknown):
+        # Of names that all begin alike, what follows is what can be similar.
+        endings = {other.removeprefix(_PREFIX): other for other in known}
+        close = difflib.get_close_matches(name.removeprefix(_PREFIX), endings, n=1)
+        advice = f"Did you mean {endings[close[0]]}?" if close else f"Known: {', '.join(known)}."
+        _logger.warning("Unknown %s %s is ignored. %s", kind, name, advice)

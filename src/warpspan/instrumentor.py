@@ -15,11 +15,11 @@ from wrapt import register_post_import_hook
 from warpspan import config, guard
 
 if TYPE_CHECKING:
-    from warpspan.instrumentation import Instrumentation
-    from warpspan.tracker import Tracker
+    from warpspan.runtime.tracker import Tracker
+    from warpspan.session import Session
 
 _lock = threading.RLock()
-_instrumentation: Instrumentation | None = None
+_session: Session | None = None
 
 
 class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -48,28 +48,33 @@ class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             register_post_import_hook(lambda _: self._patch(), "torch")
 
     def _patch(self) -> None:
-        global _instrumentation
+        global _session
         # Imported late: it needs torch, and the host pays for that only when it uses it itself.
-        from warpspan.instrumentation import Instrumentation
+        from warpspan.session import Session
 
         with _lock:
-            if self._wanted is None or _instrumentation is not None:
+            if self._wanted is None or _session is not None:
                 return
             try:
-                _instrumentation = Instrumentation(*self._wanted)
+                _session = Session(*self._wanted)
             except Exception as error:
                 guard.caught("instrument", error)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
-        global _instrumentation
+        global _session
         with _lock:
             self._wanted = None
-            instrumentation, _instrumentation = _instrumentation, None
-        if instrumentation is not None:
-            instrumentation.remove()
+            session, _session = _session, None
+        if session is not None:
+            session.remove()
+
+
+def active_session() -> Session | None:
+    """The session in use, or None while nothing is instrumented."""
+    return _session
 
 
 def active_tracker() -> Tracker | None:
-    """The tracker in use, or None while nothing is instrumented."""
-    instrumentation = _instrumentation
-    return None if instrumentation is None else instrumentation.tracker
+    """The caller's side of the session in use, or None while nothing is instrumented."""
+    session = _session
+    return None if session is None else session.tracker

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-REGISTRY = Path(__file__).resolve().parents[2] / "src/warpspan/signals.yaml"
+REGISTRY = Path(__file__).resolve().parents[2] / "src/warpspan/signals/registry.yaml"
 OURS = ("pytorch_", "warpspan_", "gen_ai_", "hw_")
 UNITS = {"s": "seconds", "By": "bytes", "J": "joules", "W": "watts", "Cel": "celsius"}
 TYPES = {"updowncounter": "gauge"}

@@ -13,7 +13,7 @@ from metric_names import OURS, series
 from processes import eventually
 from stores import Jaeger, Prometheus, Tempo
 
-from warpspan import signals
+from warpspan.signals import names
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPES = {"string": str, "int": int, "double": float, "boolean": bool}
@@ -101,7 +101,7 @@ def served(request, world):
 
 
 def inferences(spans):
-    return [span for span in spans if signals.PYTORCH_OPERATION_NAME in span.attributes]
+    return [span for span in spans if names.PYTORCH_OPERATION_NAME in span.attributes]
 
 
 def as_stored(store, spans):
@@ -143,7 +143,9 @@ def found(store, trace):
 
 def test_attributes_have_the_types_of_signals_yaml(served):
     """The file that the documentation is made from tells the truth about what is sent."""
-    registry = yaml.safe_load((ROOT / "src/warpspan/signals.yaml").read_text(encoding="utf-8"))
+    registry = yaml.safe_load(
+        (ROOT / "src/warpspan/signals/registry.yaml").read_text(encoding="utf-8")
+    )
     types = {
         attribute["id"]: attribute["type"]
         for group in registry["groups"]

@@ -12,7 +12,7 @@ from metric_names import OURS, series, types
 from processes import eventually, free_ports
 from stores import CONFIG, Prometheus
 
-from warpspan import signals
+from warpspan.signals import names
 
 
 def test_the_file_of_warpspan_run_loads_into_jaeger(programs, start, jaeger, tmp_path):
@@ -89,7 +89,5 @@ def test_prometheus_scrapes_the_service_itself(programs, start, tmp_path):
     assert kinds == {name: metadata[name]["type"] for name in kinds}
     assert {"histogram", "gauge", "counter"} == set(kinds.values())
     service.process.stop(signal.SIGINT)
-    spans = [
-        one for one in written(service.file) if signals.PYTORCH_OPERATION_NAME in one.attributes
-    ]
+    spans = [one for one in written(service.file) if names.PYTORCH_OPERATION_NAME in one.attributes]
     assert 26 == len(spans)

@@ -8,11 +8,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from warpspan import signals
 from warpspan.bench import fused as suite
 from warpspan.bench import providers
 from warpspan.bench.op import Op, missing
 from warpspan.bench.ops import load
+from warpspan.signals import names
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -159,7 +159,7 @@ def tracer(exporter):
 
 def test_a_run_is_a_trace_with_a_span_a_row(device, exporter, tracer):
     """Rows are children of the run and carry the attribute names of inferences."""
-    of_device = {signals.PYTORCH_DEVICE_TYPE: "cpu", signals.HW_ID: "GPU-1"}
+    of_device = {names.PYTORCH_DEVICE_TYPE: "cpu", names.HW_ID: "GPU-1"}
     with suite.Run("bench fused", device, tracer) as trace:
         rows = run(SWIGLU, device, ["eager", "triton"])
         trace.add(rows, start_ns=1_000)

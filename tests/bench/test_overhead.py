@@ -309,7 +309,7 @@ def test_it_says_what_is_missing(
 
     assert 1 == overhead.main(["--quick"])
     assert (
-        "warpspan: the benchmark needs rich.console: pip install 'warpspan[cli]' torch\n"
+        "warpspan: the benchmark needs rich.console: pip install warpspan torch\n"
         == capsys.readouterr().err
     )
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from warpspan import signals
 from warpspan.bench.rows import BenchRow, verdict
+from warpspan.signals import names
 
 US = 1e-6
 
@@ -46,13 +46,13 @@ def test_what_was_not_measured_is_absent_everywhere():
         empty.datasheet_fraction,
     )
     assert {
-        signals.PYTORCH_OPERATION_NAME: "add_rms_norm",
-        signals.PYTORCH_BENCH_PROVIDER: "liger",
-        signals.PYTORCH_BENCH_SHAPE: "M=2048,H=4096",
-        signals.PYTORCH_BENCH_DTYPE: "bfloat16",
-        signals.PYTORCH_BENCH_CACHE: "cold",
-        signals.PYTORCH_BENCH_UNAVAILABLE_REASON: "not installed",
-        signals.PYTORCH_BENCH_IO_MINIMUM: 10,
+        names.PYTORCH_OPERATION_NAME: "add_rms_norm",
+        names.PYTORCH_BENCH_PROVIDER: "liger",
+        names.PYTORCH_BENCH_SHAPE: "M=2048,H=4096",
+        names.PYTORCH_BENCH_DTYPE: "bfloat16",
+        names.PYTORCH_BENCH_CACHE: "cold",
+        names.PYTORCH_BENCH_UNAVAILABLE_REASON: "not installed",
+        names.PYTORCH_BENCH_IO_MINIMUM: 10,
     } == empty.attributes()
 
 
@@ -64,7 +64,7 @@ def test_every_bench_attribute_of_the_registry_is_in_a_row():
         if default is None and name not in ("reason", "method", "throttle_reasons")
     }
     full = BenchRow("o", "s", "decode", "d", "p", "cold", reason="r", method="m", **numbers)
-    listed = {value for name, value in vars(signals).items() if name.startswith("PYTORCH_BENCH_")}
+    listed = {value for name, value in vars(names).items() if name.startswith("PYTORCH_BENCH_")}
     assert listed == {name for name in full.attributes() if name.startswith("pytorch.bench.")}
 
 

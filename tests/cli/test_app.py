@@ -45,22 +45,22 @@ def test_unknown_command():
 
 
 @pytest.mark.parametrize("module", ["rich", "typer", "opentelemetry.sdk"])
-def test_missing_extra(module):
-    """Without the extra, one sentence says what to install."""
+def test_missing_package(module):
+    """Installed without its dependencies, one sentence says what to install."""
     done = command("report", "x", before=f"import sys; sys.modules[{module!r}] = None")
     assert 2 == done.returncode
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith(f"warpspan: the command line needs {module}")
-    assert sentence.endswith(": pip install 'warpspan[cli]'")
+    assert sentence.endswith(": pip install warpspan")
 
 
 @pytest.mark.parametrize(
     "module", ["opentelemetry.distro", "opentelemetry.exporter.otlp.json.file"]
 )
-def test_missing_part_of_the_extra(module):
+def test_missing_part_of_run(module):
     """What the program needs is looked for before it starts."""
     done = command("run", "true", before=f"import sys; sys.modules[{module!r}] = None")
-    assert (2, f"warpspan: `warpspan run` needs {module}: pip install 'warpspan[cli]'\n") == (
+    assert (2, f"warpspan: `warpspan run` needs {module}: pip install warpspan\n") == (
         done.returncode,
         done.stderr,
     )
@@ -92,3 +92,27 @@ def test_benchmark_gets_its_arguments():
     )
     done = command("bench", "overhead", "--rounds", "3", "--help", before=module)
     assert (5, "['--rounds', '3', '--help']\n") == (done.returncode, done.stdout)
+
+
+def test_as_a_module():
+    """`python -m warpspan` is the command, under its own name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "warpspan", "report", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert 0 == done.returncode, done.stderr
+    assert "Usage: warpspan report" in done.stdout
+
+
+def test_shell_completion():
+    """A shell that asks gets commands and options."""
+    asked = "import os; os.environ.update(_WARPSPAN_COMPLETE='complete_bash', COMP_WORDS={words!r}, COMP_CWORD='1')"
+    assert ["report", "run"] == sorted(
+        command(before=asked.format(words="warpspan r")).stdout.split()
+    )
+    assert ["--install-completion"] == (
+        command(before=asked.format(words="warpspan --ins")).stdout.split()
+    )

@@ -8,8 +8,8 @@ import pytest
 
 from warpspan.cli import doctor, doctor_device, doctor_software
 from warpspan.cli.finding import Finding
-from warpspan.device import none
-from warpspan.device.base import Gpu, Instance
+from warpspan.device import discovery, driver
+from warpspan.device.driver import Gpu, Instance
 from warpspan.records import DeviceSample
 
 
@@ -21,7 +21,7 @@ class Reader:
         return self.samples.pop(0)
 
 
-class Driver(none.NoDriver):
+class Driver(driver.NoDriver):
     """One GPU that reads what the test says."""
 
     def __init__(self, gpu=None, refused=None, **values):
@@ -57,7 +57,7 @@ def findings(monkeypatch):
     monkeypatch.setattr(doctor_device, "_torch", lambda shown: iter(()))
 
     def run(driver, **environ):
-        monkeypatch.setattr(none, "driver", lambda: driver)
+        monkeypatch.setattr(discovery, "open_driver", lambda: driver)
         return [(one.state, one.said, one.fix) for one in doctor_device.nvml(environ)]
 
     return run
@@ -126,7 +126,7 @@ def test_several_models(findings, monkeypatch):
 def test_no_library(findings, monkeypatch, files, state):
     """Broken in a container that has a GPU, and nothing missing where there is none."""
     monkeypatch.setattr(doctor_device, "has_device_files", lambda: files)
-    [(found, said, fix)] = findings(none.NoDriver(none.LIBRARY_MISSING))
+    [(found, said, fix)] = findings(driver.NoDriver(driver.LIBRARY_MISSING))
     assert state == found
     assert "libnvidia-ml.so.1 was not found" in said
     assert ("NVIDIA_DRIVER_CAPABILITIES=compute,utility" in fix) == files

@@ -122,9 +122,10 @@ def test_whole_run(here):
     assert "Failed: ValueError 1." in lines
     assert [
         f"Recorded in {file.name} ({size(file.stat().st_size)} of OTLP JSON).",
-        f"  again   warpspan report {file.name}",
-        "  Jaeger  grep resourceSpans FILE > traces.json; upload traces.json in its UI",
-        "  others  OpenTelemetry Collector, receiver otlpjsonfile, start_at: beginning",
+        f"  again   {sys.executable} -m warpspan report {file.name}",
+        f"  Jaeger  grep resourceSpans {file.name} > traces.json  # then upload it in Jaeger's UI",
+        "  others  OpenTelemetry Collector, receiver otlp_json_file, as in "
+        "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml",
     ] == lines[-4:]
 
     kinds = [next(iter(json.loads(line))) for line in file.read_text().splitlines()]

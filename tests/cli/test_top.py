@@ -7,7 +7,7 @@ from rich.console import Console
 
 from warpspan.cli import top
 from warpspan.cli.top_view import render
-from warpspan.device import none
+from warpspan.device import discovery, driver
 
 DEVICE = {
     "index": "0",
@@ -103,12 +103,12 @@ def test_a_driver_that_stops_answering():
 
 def test_nothing_to_show(monkeypatch):
     """One sentence that says why and what to do."""
-    monkeypatch.setattr(none, "driver", lambda: none.NoDriver(none.LIBRARY_MISSING))
+    monkeypatch.setattr(discovery, "open_driver", lambda: driver.NoDriver(driver.LIBRARY_MISSING))
     with pytest.raises(top.CannotShowError, match="install the NVIDIA driver"):
         top.top(as_json=False, once=True)
 
 
-class Driver(none.NoDriver):
+class Driver(driver.NoDriver):
     """One GPU, one MIG GPU with an instance, and a process on each."""
 
     def __init__(self):
@@ -119,13 +119,13 @@ class Driver(none.NoDriver):
         return True
 
     def gpus(self):
-        from warpspan.device.base import Gpu, Instance
+        from warpspan.device.driver import Gpu, Instance
 
         instance = Instance("MIG-0", 1, 0, "1g.10gb")
         return [Gpu("GPU-0", "1", "A"), Gpu("GPU-1", "2", "B", mig=True, instances=(instance,))]
 
     def processes(self, uuid):
-        from warpspan.device.base import Process
+        from warpspan.device.driver import Process
 
         pids = {"GPU-0": [41], "GPU-1": [42], "MIG-0": [42]}
         return [Process(pid, 5) for pid in pids[uuid]]
@@ -135,7 +135,7 @@ def test_once_as_json(monkeypatch, capsys):
     """One object with the devices, instances and processes, and what a process told."""
     told = {"pid": 41, "service": "shop", "devices": [{"id": "GPU-0", "inferences_per_s": 3.0}]}
     alone = {"pid": 77, "service": "box", "devices": [{"id": "MIG-0"}]}
-    monkeypatch.setattr(none, "driver", Driver)
+    monkeypatch.setattr(discovery, "open_driver", Driver)
     monkeypatch.setattr(top.status, "watch", lambda environ: True)
     monkeypatch.setattr(top.status, "read", lambda environ: [told, alone])
     monkeypatch.setattr(top.time, "sleep", lambda seconds: None)

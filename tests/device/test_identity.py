@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from warpspan.device.base import Gpu, Instance
+from warpspan.device.driver import Gpu, Instance
 from warpspan.device.identity import find, visible
 
 EIGHT = [

@@ -39,11 +39,11 @@ class Machine:
         self.now_ns = 0
         self.tied = tied
         self.timeline = SimpleNamespace(begun=None, started_ns=self.started_ns)
-        self.place = SimpleNamespace(
+        self.runtime_device = SimpleNamespace(
             timeline=self.timeline, sm_count=sm_count, device=None, name="H100", open=0
         )
         self.rung = 0
-        self.meter = Meter(self.place, hold_s, self.ring)
+        self.meter = Meter(self.runtime_device, hold_s, self.ring)
 
     def ring(self):
         self.rung += 1

@@ -58,7 +58,7 @@ def telemetry(live_device):
 def sampler():
     from warpspan import instrumentor
 
-    return instrumentor._instrumentation._sampler
+    return instrumentor.active_session()._sampler
 
 
 def run_until(work, condition, limit=2000):
@@ -275,10 +275,10 @@ def test_no_sampling_where_it_is_switched_off(fake, live_device, work):
 
 def test_without_a_driver_one_line(live_device, work, monkeypatch, caplog):
     """There is a GPU and no NVML: one sentence, and spans with all that torch tells."""
-    from warpspan.device import none
+    from warpspan.device import driver
 
     monkeypatch.setattr(
-        Sampler.__init__, "__defaults__", (lambda: none.NoDriver(none.LIBRARY_MISSING),)
+        Sampler.__init__, "__defaults__", (lambda: driver.NoDriver(driver.LIBRARY_MISSING),)
     )
     with InMemoryTelemetry(sample_period_s=0.1) as telemetry:
         for _ in range(5):
@@ -320,7 +320,7 @@ def test_it_rests_when_nothing_runs_and_when_the_driver_is_slow(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(sampler_module.time, "monotonic", lambda: now[0])
     meter = SimpleNamespace(busy=True, rest_s=0.0, add=lambda sample: None)
-    watch = sampler_module._Watch(meter, os.environ)
+    watch = sampler_module._Watch(meter, os.environ, lambda sample: None)
     took_s = [0.0]
 
     def read(taken_ns, *, slowly):

@@ -29,7 +29,7 @@ class Meter:
     """As much of a meter as is told of."""
 
     def __init__(self):
-        self.place = SimpleNamespace(device=SimpleNamespace(id="GPU-0", ordinal=0), open=1)
+        self.runtime_device = SimpleNamespace(device=SimpleNamespace(id="GPU-0", ordinal=0), open=1)
         self.latest = DeviceSample(0, "GPU-0")
         self.inferences = self.measured = 10
         self.reported = Quantities(1.0, 5.0, None, 1e9)

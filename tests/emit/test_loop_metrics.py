@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
-from warpspan.emit.telemetry import Telemetry
+from warpspan.emit.emitter import Emitter
 from warpspan.records import Denoising, Device, GenAi, Generation, Inference, Loop
 
 RECORD = Inference("generate", 1_000, 2.0, Device("cpu"))
@@ -24,7 +24,7 @@ NAMED = {
 def emit():
     """Emits a record; answers with its span and with all points, by the name of their metric."""
     reader = InMemoryMetricReader()
-    telemetry = Telemetry("1.2.3", TracerProvider(), MeterProvider([reader]))
+    telemetry = Emitter("1.2.3", TracerProvider(), MeterProvider([reader]))
 
     def run(record):
         opened = telemetry.start("generate", record.start_attributes(), record.start_ns)

@@ -248,7 +248,7 @@ def both(request):
 def assert_equal(both, signal, items):
     receiver, ours, theirs = both
     del receiver.requests[:]
-    # Outside of the SDK's own threads an export returns when it was made.
+    # NoScope of the SDK's own threads an export returns when it was made.
     results = [exporter.export(items).name for exporter in (theirs[signal], ours[signal])]
     assert ["SUCCESS", "SUCCESS"] == results
     expected, actual = receiver.got(signal)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from warpspan import guard
-from warpspan.device import identity, none
+from warpspan.device import discovery, identity
 from warpspan.testing import InMemoryTelemetry
 
 pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
@@ -34,7 +34,7 @@ torch.cuda.synchronize()
 
 @pytest.fixture
 def driver():
-    found = none.driver()
+    found = discovery.open_driver()
     if not found.open():
         pytest.skip(found.problem)
     yield found

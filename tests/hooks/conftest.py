@@ -10,7 +10,7 @@ import pytest
 import torch
 
 # Under pytest's importlib mode no folder is on the path, and tests here share functions.
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "libraries"))
 
 VOCABULARY = 64
 

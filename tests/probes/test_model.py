@@ -9,61 +9,61 @@ import pytest
 import torch
 from torch import nn
 
-from warpspan.probes.model import Registry, unwrap
+from warpspan.probes.model import ModelRegistry, unwrap
 from warpspan.records import Model
 
 
 @pytest.fixture
 def registry():
-    return Registry(lambda entry: True)
+    return ModelRegistry(lambda model_info: True)
 
 
 def test_facts_of_a_plain_model(registry):
     """Elements, stored bytes and dtype; shared parameters count once."""
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[1].weight = model[0].weight
-    entry = registry.entry(model)
+    model_info = registry.model_info(model)
     assert Model("Sequential", 16, 64, "float32", None, compiled=False, device_count=1) == (
-        entry.facts()
+        model_info.facts()
     )
-    assert torch.device("cpu") == entry.device
-    assert entry.has_state
+    assert torch.device("cpu") == model_info.device
+    assert model_info.has_state
 
 
 def test_the_dtype_is_the_one_of_most_bytes(registry):
     """A float32 norm in a bfloat16 model does not make it float32."""
     model = nn.Sequential(nn.LayerNorm(4), nn.Linear(64, 64).to(torch.bfloat16))
-    assert "bfloat16" == registry.entry(model).facts().dtype
+    assert "bfloat16" == registry.model_info(model).facts().dtype
 
 
 def test_a_model_is_looked_at_again_when_it_was_cast(registry):
     """half() changes parameters in place, so the cached facts would be wrong."""
     model = nn.Linear(4, 4)
-    before = registry.entry(model)
-    assert registry.entry(model) is before
-    assert "float16" == registry.entry(model.half()).facts().dtype
+    before = registry.model_info(model)
+    assert registry.model_info(model) is before
+    assert "float16" == registry.model_info(model.half()).facts().dtype
 
 
 def test_a_model_that_gains_its_parameters_later_is_looked_at_again(registry):
     """A wrapper that loads its weights on the first call is an inference from then on."""
     model = nn.Sequential()
-    assert not registry.entry(model).has_state
+    assert not registry.model_info(model).has_state
     model.append(nn.Linear(2, 2))
-    assert registry.entry(model).has_state
+    assert registry.model_info(model).has_state
 
 
 def test_a_model_is_not_kept_alive_nor_touched(registry):
     """It can be collected, copied and pickled as if it had never been seen."""
     model = nn.Linear(2, 2)
     untouched = set(vars(model))
-    registry.entry(model).facts()
+    registry.model_info(model).facts()
     assert untouched == set(vars(model))
     pickle.loads(pickle.dumps(copy.deepcopy(model)))
     gone = weakref.ref(model)
     del model
     gc.collect()
     assert gone() is None
-    assert {} == registry._entries
+    assert {} == registry._infos
 
 
 @pytest.mark.parametrize(
@@ -79,15 +79,15 @@ def test_a_model_is_not_kept_alive_nor_touched(registry):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_the_name_is_that_of_the_model_inside_wrappers(registry, wrap, name, compiled):
     """A trace of `OptimizedModule` would name no model."""
-    entry = registry.entry(wrap(nn.Linear(2, 2)))
-    assert (name, compiled) == (entry.name, entry.compiled)
+    model_info = registry.model_info(wrap(nn.Linear(2, 2)))
+    assert (name, compiled) == (model_info.name, model_info.compiled)
 
 
 def test_compile_in_place_is_seen(registry):
     """`model.compile()` leaves the class as it is."""
     model = nn.Linear(2, 2)
     model.compile()
-    assert registry.entry(model).compiled
+    assert registry.model_info(model).compiled
 
 
 def test_unwrap_stops_at_a_module_that_only_looks_like_a_wrapper():
@@ -104,30 +104,30 @@ def test_unwrap_stops_at_a_module_that_only_looks_like_a_wrapper():
 def test_packed_weights_count_as_state_and_name_their_method(registry):
     """Dynamically quantized layers keep weights that are no parameters."""
     model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2)), {nn.Linear})
-    entry = registry.entry(model)
-    assert entry.has_state
-    assert Model("Sequential", quantization="torch.ao", compiled=False) == entry.facts()
+    model_info = registry.model_info(model)
+    assert model_info.has_state
+    assert Model("Sequential", quantization="torch.ao", compiled=False) == model_info.facts()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_a_frozen_script_module_has_state(registry):
     """Freezing turns parameters into constants."""
     frozen = torch.jit.freeze(torch.jit.script(nn.Linear(2, 2).eval()))
-    assert registry.entry(frozen).has_state
+    assert registry.model_info(frozen).has_state
 
 
 def test_quantization_that_a_config_tells(registry):
     """transformers and diffusers keep the method in `config.quantization_config`."""
     model = nn.Linear(2, 2)
     model.config = type("Config", (), {"quantization_config": {"quant_method": "gptq"}})()
-    assert "gptq" == registry.entry(model).facts().quantization
+    assert "gptq" == registry.model_info(model).facts().quantization
 
 
 def test_weights_stored_as_integers_are_quantized(registry):
     """An int8 weight-only model without any config."""
     model = nn.Linear(8, 8, bias=False)
     model.weight = nn.Parameter(model.weight.to(torch.int8), requires_grad=False)
-    assert "int8" == registry.entry(model).facts().quantization
+    assert "int8" == registry.model_info(model).facts().quantization
 
 
 def test_facts_that_can_not_be_counted_are_absent(registry):
@@ -142,6 +142,6 @@ def test_facts_that_can_not_be_counted_are_absent(registry):
             return super().parameters(recurse)
 
     model = Broken(2, 2)
-    entry = registry.entry(model)
+    model_info = registry.model_info(model)
     model.broken = True
-    assert Model("Broken", compiled=False) == entry.facts()
+    assert Model("Broken", compiled=False) == model_info.facts()

@@ -13,8 +13,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from warpspan import signals
 from warpspan.records import Cache, Device, Inference, Input, Memory, Model, Steps, Timing
+from warpspan.signals import instruments, names
 from warpspan.sources import otlp_json
 from warpspan.sources.otlp_json import OtlpJsonReader
 
@@ -250,17 +250,17 @@ def test_long_line(monkeypatch):
 
 def metric_lines(collections: list[list[tuple[str, float]]]) -> list[str]:
     """Lines of the official exporter: an inference per model and duration before each one."""
-    metric = signals.METRIC_PYTORCH_INFERENCE_DURATION
+    metric = instruments.PYTORCH_INFERENCE_DURATION
     file = io.StringIO()
     memory = InMemoryMetricReader()
     provider = MeterProvider([memory], resource=Resource({"service.instance.id": "one"}))
     histogram = provider.get_meter("warpspan").create_histogram(metric.name)
-    dropped = provider.get_meter("warpspan").create_counter(signals.METRIC_WARPSPAN_DROPPED.name)
+    dropped = provider.get_meter("warpspan").create_counter(instruments.WARPSPAN_DROPPED.name)
     exporter = FileMetricExporter(stream=file)
     for inferences in collections:
         for model, duration_s in inferences:
-            histogram.record(duration_s, {signals.PYTORCH_MODEL_NAME: model})
-        dropped.add(1, {signals.WARPSPAN_DROP_REASON: "queue_full"})
+            histogram.record(duration_s, {names.PYTORCH_MODEL_NAME: model})
+        dropped.add(1, {names.WARPSPAN_DROP_REASON: "queue_full"})
         exporter.export(memory.get_metrics_data())
     return file.getvalue().splitlines(keepends=True)
 

@@ -25,7 +25,9 @@ def results(program):
 
 def counted(result, metric):
     """The last values of a metric, one a set of attributes, in order."""
-    values = [line["value"] for line in result["metrics"] if line["metric"] == metric]
+    # A flush that was given up may write its collection after one that was made later.
+    lines = sorted(result["metrics"], key=lambda line: line["time"])
+    values = [line["value"] for line in lines if line["metric"] == metric]
     return values[-2:] if metric == DROPPED else values[-1:]
 
 

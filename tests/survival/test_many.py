@@ -38,13 +38,16 @@ class Identity(nn.Module):
         return x
 
 
-def sizes(tracker):
+def sizes(session):
     """How much there is of all that one instrumentation holds."""
     return {
-        "queue": len(tracker.completion._queue),
-        "registry": len(tracker.registry._entries),
-        "places": [(place.device.type, place.open) for place in tracker.places],
-        "drops": dict(tracker.completion.dropped),
+        "queue": len(session.finisher._queue),
+        "registry": len(session.tracker.registry._infos),
+        "places": [
+            (runtime_device.device.type, runtime_device.open)
+            for runtime_device in session.tracker.runtime_devices
+        ],
+        "drops": dict(session.finisher.dropped),
     }
 
 
@@ -55,7 +58,7 @@ def test_nothing_grows(uninstrumented, recorded):
     provider = TracerProvider(sampler=ALWAYS_ON if recorded else ALWAYS_OFF)
     provider.add_span_processor(counts)
     uninstrumented.instrument(tracer_provider=provider, queue_size=ROUND)
-    tracker = instrumentor.active_tracker()
+    session = instrumentor.active_session()
     model = Identity().eval()
 
     def infer():
@@ -72,7 +75,7 @@ def test_nothing_grows(uninstrumented, recorded):
     for _ in range(9):
         infer()
     assert abs(objects() - before) < ROUND / 10
-    assert {"queue": 0, "registry": 1, "places": [("cpu", 0)], "drops": {}} == sizes(tracker)
+    assert {"queue": 0, "registry": 1, "places": [("cpu", 0)], "drops": {}} == sizes(session)
     assert (10 * (ROUND - 1) if recorded else 0) == counts.spans
     (point,) = uninstrumented.points("pytorch.inference.duration").values()
     assert 10 * (ROUND - 1) == point.count

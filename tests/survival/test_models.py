@@ -74,9 +74,14 @@ def test_user_hooks_of_every_kind(telemetry, model, expected):
         for handle in handles:
             handle.remove()
     assert torch.equal(model.linear(3 * X) + 1, output)
-    around = ["global pre", "pre", "pre with kwargs", "global pre"]  # the second is the Linear's
+    attribution = [
+        "global pre",
+        "pre",
+        "pre with kwargs",
+        "global pre",
+    ]  # the second is the Linear's
     assert [
-        *around,
+        *attribution,
         "global post",
         "global post",
         "post",
@@ -189,18 +194,18 @@ def test_a_thousand_models(telemetry):
             model(X)
         assert 1000 == len(telemetry.spans())
         tracker = instrumentor.active_tracker()
-        assert 1000 == len(tracker.registry._entries)
+        assert 1000 == len(tracker.registry._infos)
         del model
         models.clear()
         assert 0 == len(alive)
-        assert {} == tracker.registry._entries
+        assert {} == tracker.registry._infos
     finally:
         gc.enable()
 
 
 def test_a_model_that_dies_before_its_span_ends(telemetry):
     """Its class is known; what was not counted in time is absent."""
-    finisher = instrumentor.active_tracker().completion
+    finisher = instrumentor.active_session().finisher
     with finisher._working:  # nothing is finished as long as this is held
         Model().eval()(X)
     (span,) = telemetry.inferences()

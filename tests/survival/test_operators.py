@@ -141,7 +141,7 @@ def test_operations_do_what_they_did(originals, uninstrumented, outcome, tensor)
     expected = outcomes(originals, outcome, tensor)
     assert 800 < sum(found[0] == "gave" for found, _ in expected.values())
     uninstrumented.instrument()
-    instrumentor._instrumentation._patch_tensors()  # as when CUDA is initialised
+    instrumentor.active_session()._patch_tensors()  # as when CUDA is initialised
     functions = operations()
     assert list(originals) == list(functions)
     assert [] == differing(expected, outcomes(functions, outcome, tensor))
@@ -151,7 +151,7 @@ def test_operations_inside_an_inference(originals, uninstrumented, outcome):
     """The same inside the call of a model, where everything is recorded."""
     expected = outcomes(originals, outcome, plain)
     uninstrumented.instrument()
-    instrumentor._instrumentation._patch_tensors()
+    instrumentor.active_session()._patch_tensors()
     functions = operations()
 
     class Model(nn.Linear):
@@ -186,7 +186,7 @@ def test_the_tables_of_overrides_are_the_same(originals, uninstrumented):
     expected = names()
     try:
         uninstrumented.instrument()
-        instrumentor._instrumentation._patch_tensors()
+        instrumentor.active_session()._patch_tensors()
         assert expected == names()
     finally:
         uninstrumented.uninstrument()

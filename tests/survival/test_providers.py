@@ -159,7 +159,7 @@ class Raises(SpanProcessor):
         return True
 
 
-@pytest.mark.parametrize(("at", "origin"), [("start", "span"), ("end", "finish")])
+@pytest.mark.parametrize(("at", "origin"), [("start", "span"), ("end", "span")])
 def test_a_span_processor_that_raises(uninstrumented, model, caplog, at, origin):
     """The model answers, the metrics count, the fault is logged once and counted each time."""
     provider = TracerProvider()
@@ -188,6 +188,69 @@ def test_a_processor_that_raises_when_flushed(uninstrumented, model):
     assert warpspan.flush(30) is False
     assert {"flush": 1} == guard.faults
     guard.forget()
+
+
+def join_flushes():
+    """Wait for the threads of flushes that were given up."""
+    for thread in threading.enumerate():
+        if thread.name == "warpspan-flush":
+            thread.join()
+
+
+def test_flushes_whose_time_runs_out(telemetry, model, caplog):
+    """None of them is a fault, and none leaves a line in the log."""
+    for _ in range(30):
+        model(X)
+        warpspan.flush(0.001)
+    join_flushes()
+    assert ({}, []) == (dict(guard.faults), caplog.messages)
+
+
+class Late(SpanProcessor):
+    """A processor of the host that comes to its end when a flush was given up."""
+
+    def __init__(self, end):
+        self.given_up = threading.Event()
+        self.end = end
+
+    def force_flush(self, timeout_millis=0):
+        self.given_up.wait()
+        return self.end()
+
+
+def fail():
+    raise TimeoutError("of a processor")
+
+
+@pytest.mark.parametrize("end", [fail, lambda: False, lambda: True])
+def test_a_processor_that_ends_after_the_flush(uninstrumented, model, caplog, end):
+    """Whatever it comes to: the flush is not done, which is no fault and no line in the log."""
+    late = Late(end)
+    provider = TracerProvider()
+    provider.add_span_processor(late)
+    uninstrumented.instrument(tracer_provider=provider)
+    model(X)
+    assert warpspan.flush(0.01) is False
+    late.given_up.set()
+    join_flushes()
+    assert ({}, []) == (dict(guard.faults), caplog.messages)
+
+
+def test_a_processor_that_raises_when_its_time_is_up(uninstrumented, model, caplog):
+    """It was given more time than the flush waits for it, so that it can't do so in time."""
+
+    class Impatient(SpanProcessor):
+        def force_flush(self, timeout_millis=0):
+            threading.Event().wait(timeout_millis / 1e3)
+            fail()
+
+    provider = TracerProvider()
+    provider.add_span_processor(Impatient())
+    uninstrumented.instrument(tracer_provider=provider)
+    model(X)
+    assert warpspan.flush(0.0104) is False
+    join_flushes()
+    assert ({}, []) == (dict(guard.faults), caplog.messages)
 
 
 def test_a_metrics_callback_that_raises(telemetry, model):
@@ -261,7 +324,7 @@ def test_only_spans_or_only_metrics(uninstrumented, expected, model):
 def test_more_inferences_than_the_queue_holds(uninstrumented, model):
     """They go on; what was not recorded is counted, and open calls go down to zero again."""
     uninstrumented.instrument(queue_size=16)
-    with instrumentor.active_tracker().completion._working:  # nothing is finished meanwhile
+    with instrumentor.active_session().finisher._working:  # nothing is finished meanwhile
         threads = [threading.Thread(target=lambda: [model(X) for _ in range(20)]) for _ in range(2)]
         for thread in threads:
             thread.start()

@@ -129,7 +129,7 @@ def test_metrics_count_once_after_instrumenting_again(uninstrumented, caplog):
     for round_ in (1, 2, 3):
         uninstrumented.instrument()
         nn.Linear(4, 4).eval()(X)
-        instrumentor.active_tracker().completion.dropped["test"] += round_
+        instrumentor.active_session().finisher.dropped["test"] += round_
         guard.faults["test"] = 1
         assert {("forward", "Linear", "cpu"): round_} == points(DURATION)
         assert {("cpu",): 0} == points("pytorch.inference.active")

@@ -212,7 +212,7 @@ def instrument(uninstrumented):
 
     def run():
         uninstrumented.instrument()
-        instrumentor._instrumentation._patch_tensors()
+        instrumentor.active_session()._patch_tensors()
         assert "item" in vars(torch.Tensor)
 
     return run

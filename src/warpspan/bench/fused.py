@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from opentelemetry import context, trace
 
-from warpspan import signals
 from warpspan.bench import correctness, harness, providers
 from warpspan.bench.harness import Call, Workload
 from warpspan.bench.op import Arguments, Dims, Op, Unavailable, label, mapped, tensors
 from warpspan.bench.rows import BenchRow
 from warpspan.records import AttributeValue
+from warpspan.signals import names
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -263,9 +263,9 @@ class Run:
     def __init__(self, name: str, device: BenchDevice, tracer: trace.Tracer | None = None) -> None:
         self._tracer = tracer or trace.get_tracer("warpspan.bench")
         values: dict[str, str | int | None] = {
-            signals.PYTORCH_DEVICE_TYPE: device.torch_device.type,
-            signals.PYTORCH_DEVICE_INDEX: device.torch_device.index,
-            signals.HW_ID: device.identity,
+            names.PYTORCH_DEVICE_TYPE: device.torch_device.type,
+            names.PYTORCH_DEVICE_INDEX: device.torch_device.index,
+            names.HW_ID: device.identity,
         }
         self._device: dict[str, AttributeValue] = {
             name: value for name, value in values.items() if value is not None
@@ -282,7 +282,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         context.detach(self._token)
         if kind is not None:
-            self._span.set_attribute(signals.ERROR_TYPE, kind.__qualname__)
+            self._span.set_attribute(names.ERROR_TYPE, kind.__qualname__)
             self._span.set_status(trace.StatusCode.ERROR)
         self._span.end()
 

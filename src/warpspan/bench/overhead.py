@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from warpspan import __version__
+from warpspan.bench import children
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except ModuleNotFoundError as missing:
         print(
-            f"warpspan: the benchmark needs {missing.name}: pip install 'warpspan[cli]' torch",
+            f"warpspan: the benchmark needs {missing.name}: pip install warpspan torch",
             file=sys.stderr,
         )
         return 1
@@ -185,7 +186,12 @@ def _in_own_process(task: Callable[..., T], *arguments: Any) -> T:
     """Run in a new process: providers are global and can be set once only."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
-        return executor.submit(task, *arguments).result()
+        result = children.start_deaf(lambda: executor.submit(task, *arguments))
+        try:
+            return result.result()
+        except KeyboardInterrupt:
+            children.kill()
+            raise
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

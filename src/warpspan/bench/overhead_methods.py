@@ -18,9 +18,9 @@ import torch
 import warpspan
 from warpspan import instrumentor
 from warpspan.bench.overhead_statistics import rounds
-from warpspan.hooks import cuda_graph
-from warpspan.hooks.module_call import Switch
 from warpspan.hooks.patches import Patches
+from warpspan.hooks.torch import cuda_graph
+from warpspan.hooks.torch.module_call import Switch
 
 #: What a call may cost more than torch's own, in nanoseconds.
 LIMIT_NS = 100.0
@@ -66,13 +66,13 @@ def run(seconds: float) -> list[MethodCost]:
     """
     torch.set_num_threads(1)
     warpspan.WarpspanInstrumentor().instrument()
-    instrumentation = instrumentor._instrumentation
-    if instrumentation is None or instrumentation.tracker is None:
+    session = instrumentor.active_session()
+    if session is None:
         raise RuntimeError("warpspan could not be instrumented")
-    instrumentation._patch_tensors()
+    session._patch_tensors()
     with mock.patch.object(torch.cuda, "CUDAGraph", _Graph):
         original = dict(vars(_Graph))
-        cuda_graph.patch(Patches(), Switch(instrumentation.tracker))
+        cuda_graph.patch(Patches(), Switch(session.tracker))
     replaced: list[tuple[Any, str, Any, Any]] = [
         (torch.Tensor, name, vars(torch.Tensor)[name], None) for name in _TENSOR_METHODS
     ]

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from warpspan import signals
 from warpspan.bench.overhead_modes import RECORDED, QuietReader, set_providers
 from warpspan.bench.overhead_variants import Stack
-from warpspan.instrumentor import WarpspanInstrumentor, active_tracker
+from warpspan.instrumentor import WarpspanInstrumentor, active_session
 from warpspan.probes.memory import process_rss_bytes
+from warpspan.signals import instruments
 
 _STEPS = 20
 _CHECK = 1_000
@@ -62,8 +62,8 @@ def run(calls: int) -> Soak:
     torch.set_num_threads(1)
     exporter, reader = set_providers(RECORDED)
     WarpspanInstrumentor().instrument()
-    tracker = active_tracker()
-    if tracker is None:
+    session = active_session()
+    if session is None:
         raise RuntimeError("warpspan did not instrument torch: its log says why")
     model, argument = Stack(0).eval(), torch.zeros(2, 4)
     rss_bytes: list[int | None] = []
@@ -77,12 +77,12 @@ def run(calls: int) -> Soak:
                     model(argument)
                     done += 1
                 model.inner_ns.clear()
-                queue_max = max(queue_max, len(tracker.completion._queue))
+                queue_max = max(queue_max, len(session.finisher._queue))
                 if done <= calm:
-                    tracker.completion.flush(_DRAIN_S)
+                    session.finisher.flush(_DRAIN_S)
             rss_bytes.append(process_rss_bytes())
     seconds = time.monotonic() - began
-    tracker.flush(_DRAIN_S)
+    session.flush(_DRAIN_S)
     finished, dropped = _counts(reader)
     return Soak(
         done,
@@ -91,7 +91,7 @@ def run(calls: int) -> Soak:
         dropped,
         exporter.count,
         queue_max,
-        tracker.settings.queue_size,
+        session.tracker.settings.queue_size,
         rss_bytes,
     )
 
@@ -104,8 +104,8 @@ def _counts(reader: QuietReader) -> tuple[int, int]:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
                 points: Any = metric.data.data_points
-                if metric.name == signals.METRIC_PYTORCH_INFERENCE_DURATION.name:
+                if metric.name == instruments.PYTORCH_INFERENCE_DURATION.name:
                     finished = sum(point.count for point in points)
-                elif metric.name == signals.METRIC_WARPSPAN_DROPPED.name:
+                elif metric.name == instruments.WARPSPAN_DROPPED.name:
                     dropped = sum(point.value for point in points)
     return finished, dropped

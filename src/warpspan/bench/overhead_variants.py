@@ -18,10 +18,10 @@ from torch.nn.modules.module import (
 )
 
 import warpspan
-from warpspan import signals
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session
 from warpspan.probes import garbage
 from warpspan.probes.memory import process_rss_bytes
+from warpspan.signals import instruments, names
 
 BASELINE = "no instrumentation"
 WARPSPAN = "warpspan"
@@ -32,31 +32,31 @@ TORCHTEL = "torchtel"
 
 # As many attributes as an inference on a GPU has, with values as it has them.
 _BARE_ATTRIBUTES: dict[str, Any] = {
-    signals.PYTORCH_OPERATION_NAME: "forward",
-    signals.PYTORCH_MODEL_NAME: "Stack",
-    signals.PYTORCH_DEVICE_TYPE: "cuda",
-    signals.PYTORCH_DEVICE_INDEX: 0,
-    signals.HW_ID: "GPU-9f3c1f0e-2d8c-4d4f-8a70-3b1e6d1c7a55",
-    signals.PYTORCH_MODEL_PARAMETER_COUNT: 20,
-    signals.PYTORCH_MODEL_PARAMETER_SIZE: 80,
-    signals.PYTORCH_MODEL_DTYPE: "float32",
-    signals.PYTORCH_MODEL_COMPILED: False,
-    signals.PYTORCH_MODEL_DEVICE_COUNT: 1,
-    signals.PYTORCH_INPUT_BATCH_SIZE: 2,
-    signals.PYTORCH_INPUT_SHAPE: (2, 4),
-    signals.PYTORCH_HOST_CPU_TIME: 0.0012,
-    signals.PYTORCH_DEVICE_TIME: 0.0011,
-    signals.PYTORCH_DEVICE_QUEUE_TIME: 0.0001,
-    signals.PYTORCH_DEVICE_IDLE_TIME: 0.002,
-    signals.PYTORCH_INFERENCE_CONCURRENCY: 1,
-    signals.PYTORCH_MEMORY_ALLOCATED_START: 90_000_000,
-    signals.PYTORCH_MEMORY_ALLOCATED_END: 90_000_512,
-    signals.PYTORCH_MEMORY_PEAK_SIZE: 120_000_000,
-    signals.PYTORCH_MEMORY_PEAK_INCREASE: 30_000_000,
-    signals.PYTORCH_MEMORY_RESERVED: 150_000_000,
-    signals.PYTORCH_MEMORY_LIMIT: 85_000_000_000,
-    signals.PYTORCH_MEMORY_UTILIZATION: 0.0014,
-    signals.PYTORCH_MEMORY_ALLOCATION_RETRIES: 0,
+    names.PYTORCH_OPERATION_NAME: "forward",
+    names.PYTORCH_MODEL_NAME: "Stack",
+    names.PYTORCH_DEVICE_TYPE: "cuda",
+    names.PYTORCH_DEVICE_INDEX: 0,
+    names.HW_ID: "GPU-9f3c1f0e-2d8c-4d4f-8a70-3b1e6d1c7a55",
+    names.PYTORCH_MODEL_PARAMETER_COUNT: 20,
+    names.PYTORCH_MODEL_PARAMETER_SIZE: 80,
+    names.PYTORCH_MODEL_DTYPE: "float32",
+    names.PYTORCH_MODEL_COMPILED: False,
+    names.PYTORCH_MODEL_DEVICE_COUNT: 1,
+    names.PYTORCH_INPUT_BATCH_SIZE: 2,
+    names.PYTORCH_INPUT_SHAPE: (2, 4),
+    names.PYTORCH_HOST_CPU_TIME: 0.0012,
+    names.PYTORCH_DEVICE_TIME: 0.0011,
+    names.PYTORCH_DEVICE_QUEUE_TIME: 0.0001,
+    names.PYTORCH_DEVICE_IDLE_TIME: 0.002,
+    names.PYTORCH_INFERENCE_CONCURRENCY: 1,
+    names.PYTORCH_MEMORY_ALLOCATED_START: 90_000_000,
+    names.PYTORCH_MEMORY_ALLOCATED_END: 90_000_512,
+    names.PYTORCH_MEMORY_PEAK_SIZE: 120_000_000,
+    names.PYTORCH_MEMORY_PEAK_INCREASE: 30_000_000,
+    names.PYTORCH_MEMORY_RESERVED: 150_000_000,
+    names.PYTORCH_MEMORY_LIMIT: 85_000_000_000,
+    names.PYTORCH_MEMORY_UTILIZATION: 0.0014,
+    names.PYTORCH_MEMORY_ALLOCATION_RETRIES: 0,
 }
 _RSS_AGE_NS = 50_000_000
 _DRAIN_S = 30.0
@@ -154,16 +154,16 @@ class Warpspan(Variant):
 
     def drain(self) -> None:
         """Finish what is queued, then flush the providers."""
-        tracker = active_tracker()
-        if tracker is not None:
-            tracker.completion.flush(_DRAIN_S)
+        session = active_session()
+        if session is not None:
+            session.finisher.flush(_DRAIN_S)
         super().drain()
 
     @property
     def dropped(self) -> int:
         """Inferences that found the queue full, or were not finished whole."""
-        tracker = active_tracker()
-        return 0 if tracker is None else tracker.completion.dropped.total()
+        session = active_session()
+        return 0 if session is None else session.finisher.dropped.total()
 
 
 class Bare(Variant):
@@ -196,24 +196,24 @@ class HandWritten(Variant):
         parameters = list(model.parameters())
         self._tracer = trace.get_tracer("hand-written")
         self._start = {
-            signals.PYTORCH_OPERATION_NAME: "forward",
-            signals.PYTORCH_MODEL_NAME: type(model).__name__,
-            signals.PYTORCH_DEVICE_TYPE: "cpu",
+            names.PYTORCH_OPERATION_NAME: "forward",
+            names.PYTORCH_MODEL_NAME: type(model).__name__,
+            names.PYTORCH_DEVICE_TYPE: "cpu",
         }
         self._name = f"forward {type(model).__name__}"
         self._facts = {
-            signals.PYTORCH_MODEL_PARAMETER_COUNT: sum(p.numel() for p in parameters),
-            signals.PYTORCH_MODEL_PARAMETER_SIZE: sum(
+            names.PYTORCH_MODEL_PARAMETER_COUNT: sum(p.numel() for p in parameters),
+            names.PYTORCH_MODEL_PARAMETER_SIZE: sum(
                 p.numel() * p.element_size() for p in parameters
             ),
-            signals.PYTORCH_MODEL_DTYPE: str(parameters[0].dtype).removeprefix("torch."),
-            signals.PYTORCH_MODEL_COMPILED: False,
-            signals.PYTORCH_MODEL_DEVICE_COUNT: len({p.device for p in parameters}),
+            names.PYTORCH_MODEL_DTYPE: str(parameters[0].dtype).removeprefix("torch."),
+            names.PYTORCH_MODEL_COMPILED: False,
+            names.PYTORCH_MODEL_DEVICE_COUNT: len({p.device for p in parameters}),
         }
         meter = metrics.get_meter("hand-written")
-        duration = signals.METRIC_PYTORCH_INFERENCE_DURATION
-        batch = signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE
-        idle = signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME
+        duration = instruments.PYTORCH_INFERENCE_DURATION
+        batch = instruments.PYTORCH_INFERENCE_BATCH_SIZE
+        idle = instruments.PYTORCH_INFERENCE_IDLE_TIME
         self._duration = meter.create_histogram(
             duration.name, duration.unit, explicit_bucket_boundaries_advisory=duration.buckets
         )
@@ -255,19 +255,19 @@ class HandWritten(Variant):
                 if recording:
                     attributes: dict[str, Any] = {
                         **self._facts,
-                        signals.PYTORCH_INPUT_BATCH_SIZE: shape[0],
-                        signals.PYTORCH_INPUT_SHAPE: shape,
-                        signals.PYTORCH_HOST_CPU_TIME: (ended_cpu_ns - began_cpu_ns) / 1e9,
-                        signals.PYTORCH_INFERENCE_CONCURRENCY: concurrency,
+                        names.PYTORCH_INPUT_BATCH_SIZE: shape[0],
+                        names.PYTORCH_INPUT_SHAPE: shape,
+                        names.PYTORCH_HOST_CPU_TIME: (ended_cpu_ns - began_cpu_ns) / 1e9,
+                        names.PYTORCH_INFERENCE_CONCURRENCY: concurrency,
                     }
                     if idle_s is not None:
-                        attributes[signals.PYTORCH_DEVICE_IDLE_TIME] = idle_s
+                        attributes[names.PYTORCH_DEVICE_IDLE_TIME] = idle_s
                     if gc_s is not None and gc_count is not None:
-                        attributes[signals.PYTORCH_HOST_GC_TIME] = gc_s
-                        attributes[signals.PYTORCH_HOST_GC_COUNT] = gc_count
+                        attributes[names.PYTORCH_HOST_GC_TIME] = gc_s
+                        attributes[names.PYTORCH_HOST_GC_COUNT] = gc_count
                     rss_bytes = self._rss(ended_ns)
                     if rss_bytes is not None:
-                        attributes[signals.PYTORCH_HOST_MEMORY_RSS] = rss_bytes
+                        attributes[names.PYTORCH_HOST_MEMORY_RSS] = rss_bytes
                     span.set_attributes(attributes)
                 self._duration.record((ended_ns - began_ns) / 1e9, self._start)
                 self._batch.record(shape[0], self._start)
@@ -312,9 +312,9 @@ class Hooks(Variant):
             local.span = self._tracer.start_as_current_span(
                 f"forward {name}",
                 attributes={
-                    signals.PYTORCH_OPERATION_NAME: "forward",
-                    signals.PYTORCH_MODEL_NAME: name,
-                    signals.PYTORCH_INPUT_SHAPE: tuple(args[0].shape),
+                    names.PYTORCH_OPERATION_NAME: "forward",
+                    names.PYTORCH_MODEL_NAME: name,
+                    names.PYTORCH_INPUT_SHAPE: tuple(args[0].shape),
                 },
             )
             local.span.__enter__()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from warpspan import signals
 from warpspan.records import AttributeValue
+from warpspan.signals import names
 
 
 class BenchRow(NamedTuple):
@@ -90,29 +90,29 @@ class BenchRow(NamedTuple):
     def attributes(self) -> dict[str, AttributeValue]:
         """As attributes of its span: an inference's names where one has the same meaning."""
         values: dict[str, Any] = {
-            signals.PYTORCH_OPERATION_NAME: self.op,
-            signals.PYTORCH_DEVICE_TIME: self.device_p50_s,
-            signals.PYTORCH_MEMORY_PEAK_INCREASE: self.peak_bytes,
-            signals.PYTORCH_BENCH_PROVIDER: self.provider,
-            signals.PYTORCH_BENCH_SHAPE: self.shape,
-            signals.PYTORCH_BENCH_DTYPE: self.dtype,
-            signals.PYTORCH_BENCH_CACHE: self.cache,
-            signals.PYTORCH_BENCH_METHOD: self.method,
-            signals.PYTORCH_BENCH_UNAVAILABLE_REASON: self.reason,
-            signals.PYTORCH_BENCH_LAUNCH_COUNT: self.launches,
-            signals.PYTORCH_BENCH_DEVICE_TIME_P20: self.device_p20_s,
-            signals.PYTORCH_BENCH_DEVICE_TIME_P80: self.device_p80_s,
-            signals.PYTORCH_BENCH_WALL_TIME: self.wall_s,
-            signals.PYTORCH_BENCH_IO_MINIMUM: self.minimum_bytes,
-            signals.PYTORCH_BENCH_BANDWIDTH: self.bytes_per_s,
-            signals.PYTORCH_BENCH_CEILING_UTILIZATION: self.ceiling_fraction,
-            signals.PYTORCH_BENCH_DATASHEET_UTILIZATION: self.datasheet_fraction,
-            signals.PYTORCH_BENCH_SM_CYCLES: self.sm_cycles,
-            signals.PYTORCH_BENCH_ENERGY: self.energy_j,
-            signals.PYTORCH_BENCH_ERROR_MAX: self.max_error,
-            signals.PYTORCH_BENCH_ERROR_RATIO: self.error_ratio,
-            signals.PYTORCH_BENCH_SPEEDUP: self.speedup,
-            signals.PYTORCH_BENCH_FIRST_CALL_TIME: self.first_call_s,
+            names.PYTORCH_OPERATION_NAME: self.op,
+            names.PYTORCH_DEVICE_TIME: self.device_p50_s,
+            names.PYTORCH_MEMORY_PEAK_INCREASE: self.peak_bytes,
+            names.PYTORCH_BENCH_PROVIDER: self.provider,
+            names.PYTORCH_BENCH_SHAPE: self.shape,
+            names.PYTORCH_BENCH_DTYPE: self.dtype,
+            names.PYTORCH_BENCH_CACHE: self.cache,
+            names.PYTORCH_BENCH_METHOD: self.method,
+            names.PYTORCH_BENCH_UNAVAILABLE_REASON: self.reason,
+            names.PYTORCH_BENCH_LAUNCH_COUNT: self.launches,
+            names.PYTORCH_BENCH_DEVICE_TIME_P20: self.device_p20_s,
+            names.PYTORCH_BENCH_DEVICE_TIME_P80: self.device_p80_s,
+            names.PYTORCH_BENCH_WALL_TIME: self.wall_s,
+            names.PYTORCH_BENCH_IO_MINIMUM: self.minimum_bytes,
+            names.PYTORCH_BENCH_BANDWIDTH: self.bytes_per_s,
+            names.PYTORCH_BENCH_CEILING_UTILIZATION: self.ceiling_fraction,
+            names.PYTORCH_BENCH_DATASHEET_UTILIZATION: self.datasheet_fraction,
+            names.PYTORCH_BENCH_SM_CYCLES: self.sm_cycles,
+            names.PYTORCH_BENCH_ENERGY: self.energy_j,
+            names.PYTORCH_BENCH_ERROR_MAX: self.max_error,
+            names.PYTORCH_BENCH_ERROR_RATIO: self.error_ratio,
+            names.PYTORCH_BENCH_SPEEDUP: self.speedup,
+            names.PYTORCH_BENCH_FIRST_CALL_TIME: self.first_call_s,
         }
         return {name: value for name, value in values.items() if value is not None}
 

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         render(rows, environment)
     except ModuleNotFoundError as missing:
         print(
-            f"warpspan: the benchmark needs {missing.name}: pip install 'warpspan[cli,otlp]' torch",
+            f"warpspan: the benchmark needs {missing.name}: pip install warpspan torch",
             file=sys.stderr,
         )
         return 1
@@ -95,14 +95,15 @@ def run(seconds: float = _SECONDS, endpoint: str | None = None) -> list[Row]:
         endpoint: a collector's address to export to (by the protocol of each variant, its port
             added), in place of a sink that counts.
     """
-    from warpspan.bench import stalls_services, stalls_sink
+    from warpspan.bench import children, stalls_services, stalls_sink
 
     context = multiprocessing.get_context("spawn")
 
     def start(target: Any, *args: Any) -> Any:
         ours, theirs = context.Pipe()
-        process = context.Process(target=target, args=(theirs, *args))
-        process.start()
+        # A daemon ends with us, also by Ctrl-C.
+        process = context.Process(target=target, args=(theirs, *args), daemon=True)
+        children.start_deaf(process.start)
         theirs.close()
         return ours, process
 

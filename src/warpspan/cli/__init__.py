@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
-INSTALL = "pip install 'warpspan[cli]'"
+INSTALL = "pip install warpspan"
 
 
 def main() -> None:
-    """Run the command line, or say what to install for it."""
+    """Run the command line, or say what is missing for it. Ctrl-C ends it with exit code 130."""
     try:
         from warpspan.cli.app import app
+
+        app(prog_name="warpspan")
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.partition(".")[0] == "warpspan":
             raise
         print(f"warpspan: the command line needs {missing.name}: {INSTALL}", file=sys.stderr)
         sys.exit(2)
-    app()
+    except KeyboardInterrupt:  # while it was still being imported
+        interrupted()
+
+
+def interrupted() -> NoReturn:
+    """Say that the user ended the command, and exit as shells expect it."""
+    print("warpspan: interrupted", file=sys.stderr)
+    sys.exit(130)

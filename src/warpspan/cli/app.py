@@ -5,21 +5,34 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from warpspan import __version__
 from warpspan.bench import fused_cli
+from warpspan.cli import interrupted
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
 from warpspan.cli.process import CannotRunError
 
+
+class _Interruptible(TyperGroup):
+    """The commands; Ctrl-C ends each of them alike, whatever typer's version makes of it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            interrupted()
+
+
 app = typer.Typer(
     name="warpspan",
+    cls=_Interruptible,
     help="What each PyTorch inference cost, on the OpenTelemetry span of that inference.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -149,8 +162,6 @@ def top(
         top_command.top(as_json=as_json, once=once)
     except top_command.CannotShowError as error:
         fail(str(error), 1)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
 
 
 @app.command()

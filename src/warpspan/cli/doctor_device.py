@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from warpspan.cli.finding import Finding
-from warpspan.device import identity, none
-from warpspan.device.base import Driver, Gpu
+from warpspan.device import discovery, identity
+from warpspan.device.driver import Driver, Gpu
 from warpspan.records import DeviceSample
 from warpspan.report.text import size
 
@@ -34,7 +34,7 @@ def has_device_files() -> bool:
 
 def nvml(environ: Mapping[str, str]) -> Iterator[Finding]:
     """The driver's library, and each device."""
-    driver = none.driver()
+    driver = discovery.open_driver()
     try:
         if not driver.open():
             yield _no_driver(driver)
@@ -172,6 +172,8 @@ def other_profilers(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _running() -> Iterator[str]:
+    if not Path("/proc").is_dir():  # macOS, Windows
+        return
     for entry in os.scandir("/proc"):
         if re.fullmatch(r"\d+", entry.name):
             try:

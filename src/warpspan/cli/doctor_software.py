@@ -15,7 +15,7 @@ from warpspan.cli import INSTALL
 from warpspan.cli.doctor_device import has_device_files
 from warpspan.cli.environment import reasons
 from warpspan.cli.finding import Finding
-from warpspan.device.none import INSTALL as INSTALL_GPU
+from warpspan.device.driver import INSTALL as INSTALL_GPU
 
 _OLDEST_TORCH = (2, 4)
 _CONNECT_S = 1.0

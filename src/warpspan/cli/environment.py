@@ -38,7 +38,7 @@ _DEFAULTS = {
     OTEL_METRIC_EXPORT_INTERVAL: "10000",
 }
 # The SDK refuses a batch larger than the queue, so one that is set keeps us from both. The
-# Collector's otlpjsonfile receiver reads lines of up to 1 MiB, and a span takes up to 4 KB.
+# Collector's otlp_json_file receiver reads lines of up to 1 MiB, and a span takes up to 4 KB.
 _SIZES = {OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "128", OTEL_BSP_MAX_QUEUE_SIZE: "16384"}
 _VALUED_OPTIONS = {"-W", "-X", "--check-hash-based-pycs"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -13,13 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-_FORWARDED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
+_FORWARDED = tuple(
+    signal.Signals[name]
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)  # Windows has few of them
 )
 _SI_KERNEL = 0x80
 _LOOK_S = 0.5
@@ -31,6 +27,22 @@ class CannotRunError(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+def check_system() -> None:
+    """Find out whether this system can start and watch a program as `run` does.
+
+    Raises:
+        CannotRunError: it can't (Windows); the message says what works there.
+    """
+    if not hasattr(os, "posix_spawn") or not hasattr(signal, "pthread_sigmask"):
+        raise CannotRunError(
+            f"`warpspan run` needs a POSIX system, and this is {sys.platform}: set "
+            "OTEL_TRACES_EXPORTER=warpspan_file, OTEL_METRICS_EXPORTER=warpspan_file and "
+            "OTEL_PYTHON_WARPSPAN_FILE to the name of a file, start the program with "
+            "`opentelemetry-instrument`, and read the file with `warpspan report`",
+            2,
+        )
 
 
 def find(command: str, path: str | None) -> str:
@@ -87,7 +99,9 @@ def exit_like(status: int) -> NoReturn:
     """End this process as the program ended: with its exit code, or by the same signal."""
     if status >= 0:
         sys.exit(status)
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # Windows has none
+
         # The program has dumped its core; ours would take its place.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for stream in (sys.stdout, sys.stderr):

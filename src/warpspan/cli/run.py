@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from warpspan.cli.report import nothing, output_console, read, remarks
 from warpspan.report import text
 
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
+_IMPORT = "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml"
 _USUAL_REASONS = (
     "The program may have called no PyTorch module, or only modules in training mode with "
     "gradients on, or modules without parameters; compiled functions and engines are recorded "
@@ -34,6 +36,7 @@ def run(command: Sequence[str], output: Path | None) -> NoReturn:
     Raises:
         CannotRunError: with a sentence that says why it was not started.
     """
+    process.check_system()
     _check_installed()
     program = process.find(command[0], os.environ.get("PATH", os.defpath))
     file = _default_output() if output is None else output
@@ -109,11 +112,19 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     console.print()
     for line in (
         f"Recorded in {file} ({length} of OTLP JSON).",
-        f"  again   warpspan report {name}",
-        "  Jaeger  grep resourceSpans FILE > traces.json; upload traces.json in its UI",
-        "  others  OpenTelemetry Collector, receiver otlpjsonfile, start_at: beginning",
+        f"  again   {_ourselves()} report {name}",
+        f"  Jaeger  grep resourceSpans {name} > traces.json  # then upload it in Jaeger's UI",
+        f"  others  OpenTelemetry Collector, receiver otlp_json_file, as in {_IMPORT}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ourselves() -> str:
+    """This command as the user's shell finds it."""
+    found = shutil.which("warpspan")
+    if found is not None and Path(found).absolute().parent == Path(sys.executable).parent:
+        return "warpspan"
+    return f"{shlex.quote(sys.executable)} -m warpspan"
 
 
 def _other_python(program: str) -> list[str]:

@@ -14,8 +14,8 @@ from warpspan.cli.finding import unlogged
 from warpspan.cli.report import output_console
 from warpspan.cli.top_view import render
 from warpspan.config import environment
-from warpspan.device import none, status
-from warpspan.device.base import Driver, Gpu, Reader
+from warpspan.device import discovery, status
+from warpspan.device.driver import Driver, Gpu, Reader
 from warpspan.records import DeviceSample
 
 _REFRESH_S = 1.0
@@ -145,7 +145,7 @@ def top(*, as_json: bool, once: bool) -> None:
     Raises:
         CannotShowError: there is nothing to show.
     """
-    driver = none.driver()
+    driver = discovery.open_driver()
     try:
         with unlogged():
             _top(driver, as_json=as_json, once=once)

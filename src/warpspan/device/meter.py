@@ -22,7 +22,7 @@ from warpspan.device.attribution import (
 )
 from warpspan.probes import capture
 from warpspan.probes.clock import DeviceTimeline, Events
-from warpspan.probes.place import Place
+from warpspan.probes.runtime_device import RuntimeDevice
 from warpspan.records import DeviceSample, DeviceUsage, PhaseCycles, Quantities, Usage
 
 _SHARES = ("sm", "occupancy", "tensor", "dram")
@@ -148,9 +148,13 @@ class Meter:
     """
 
     def __init__(
-        self, place: Place, hold_s: float, ring: Callable[[], None], scope: str = "device"
+        self,
+        runtime_device: RuntimeDevice,
+        hold_s: float,
+        ring: Callable[[], None],
+        scope: str = "device",
     ) -> None:
-        self.place = place
+        self.runtime_device = runtime_device
         self.scope = scope
         #: Whether samples come; False once it is known that none will.
         self.sampled = True
@@ -160,7 +164,7 @@ class Meter:
         #: How long the sampler rests before its next sample, because the driver was slow.
         self.rest_s = 0.0
         self.latest: DeviceSample | None = None
-        self._timeline: DeviceTimeline = place.timeline  # type: ignore[assignment]
+        self._timeline: DeviceTimeline = runtime_device.timeline  # type: ignore[assignment]
         self._begun: deque[weakref.ref[Events]] = deque()
         self._timeline.begun = self._begun
         self._hold_s = hold_s
@@ -181,8 +185,8 @@ class Meter:
     def state(self) -> DeviceUsage:
         """What metrics are made from."""
         return DeviceUsage(
-            self.place.device,
-            self.place.name,
+            self.runtime_device.device,
+            self.runtime_device.name,
             self.latest,
             self._used,
             self._idle,
@@ -301,7 +305,7 @@ class Meter:
             if account.start_ns < part.end_ns and end_ns > part.start_ns:
                 accounts.append(account)
                 runs.append((account.start_ns, end_ns))
-        shared = share(part, runs, self.place.sm_count, self._idle_power_w)
+        shared = share(part, runs, self.runtime_device.sm_count, self._idle_power_w)
         for account, own, run in zip(accounts, shared.shares, runs, strict=True):
             account.add(part, shared, own, run)
             if account.end_ns is None:

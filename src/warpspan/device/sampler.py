@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from warpspan import guard
-from warpspan.device import identity, none
-from warpspan.device.base import Driver, Reader
+from warpspan.device import discovery, identity
+from warpspan.device.driver import Driver, NoReader, Reader
 from warpspan.device.meter import Meter
 from warpspan.device.status import Publisher
 from warpspan.probes import clock
-from warpspan.probes.place import Place
+from warpspan.probes.runtime_device import RuntimeDevice
+from warpspan.records import DeviceSample
 
 _logger = logging.getLogger("warpspan")
 
@@ -35,7 +36,8 @@ class Sampler:
 
     Args:
         period_s: time between two samples of a device.
-        environ: the environment of this process, which tells what CUDA's indices mean.
+        environ: the environment of this process, which says what CUDA's indices mean.
+        publish: takes each sample, on the sampler's thread.
         open_driver: opens the driver, on the sampler's thread.
     """
 
@@ -43,11 +45,13 @@ class Sampler:
         self,
         period_s: float,
         environ: Mapping[str, str],
-        open_driver: Callable[[], Driver] = none.driver,
+        publish: Callable[[DeviceSample], None] = lambda _: None,
+        open_driver: Callable[[], Driver] = discovery.open_driver,
     ) -> None:
         self.period_s = max(MIN_PERIOD_S, period_s)
         self._environ = environ
         self._open_driver = open_driver
+        self._publish_sample = publish
         self.driver: Driver | None = None
         self.reset()
 
@@ -69,12 +73,12 @@ class Sampler:
     def __iter__(self) -> Iterator[Meter]:
         return (watch.meter for watch in list(self._watches))
 
-    def attach(self, place: Place) -> Meter | None:
+    def attach(self, runtime_device: RuntimeDevice) -> Meter | None:
         """A meter for a device; the first one starts the thread. None where it has no events."""
-        if place.timeline is None or self._stopped:
+        if runtime_device.timeline is None or self._stopped:
             return None
-        meter = Meter(place, 2 * self.period_s, self.hurry)
-        self._watches.append(_Watch(meter, self._environ))
+        meter = Meter(runtime_device, 2 * self.period_s, self.hurry)
+        self._watches.append(_Watch(meter, self._environ, self._publish_sample))
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -152,9 +156,12 @@ class Sampler:
 class _Watch:
     """One device: when it was sampled, and what that cost."""
 
-    def __init__(self, meter: Meter, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, meter: Meter, environ: Mapping[str, str], publish: Callable[[DeviceSample], None]
+    ) -> None:
         self.meter = meter
         self._environ = environ
+        self._publish = publish
         self._reader: Reader | None = None
         self._sampled_s: float | None = None
         self._slow_due_s = 0.0
@@ -192,23 +199,24 @@ class _Watch:
         self.meter.rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)
         try:
             self.meter.add(sample)
+            self._publish(sample)
         except Exception as error:
             guard.caught("sampler", error)
 
     def _find(self, driver: Driver) -> Reader:
-        device = self.meter.place.device
+        device = self.meter.runtime_device.device
         gpus = driver.gpus()
         uuid = identity.find(gpus, device.ordinal or 0, device.id, self._environ)
         if uuid is None:
             if not gpus:
-                return none.NoReader("", found=False)  # asked again once the driver answers
+                return NoReader("", found=False)  # asked again once the driver answers
             _logger.warning(
                 "warpspan: no device telemetry for cuda:%s: the driver's devices do not tell "
                 "which one it is. CUDA_DEVICE_ORDER=PCI_BUS_ID does.",
                 device.ordinal,
             )
             self.meter.stop()
-            return none.NoReader("")
+            return NoReader("")
         reader = driver.reader(uuid)
         self.meter.scope = reader.scope
         return reader

@@ -14,10 +14,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from warpspan.device.meter import Meter
-from warpspan.records import Quantities
+if TYPE_CHECKING:  # it needs torch, which `top` does without
+    from warpspan.device.meter import Meter
+    from warpspan.records import Quantities
 
 _WATCH = "watch"
 _WATCHED_S = 10.0
@@ -28,11 +29,17 @@ def folder(environ: Mapping[str, str]) -> Path:
     """The directory of this user: under XDG_RUNTIME_DIR, else under the one for temporary files."""
     if environ.get("XDG_RUNTIME_DIR"):
         return Path(environ["XDG_RUNTIME_DIR"]) / "warpspan"
-    return Path(tempfile.gettempdir()) / f"warpspan-{os.getuid()}"
+    name = f"warpspan-{os.getuid()}" if hasattr(os, "getuid") else "warpspan"
+    return Path(tempfile.gettempdir()) / name
 
 
 def is_private(path: Path) -> bool:
-    """Whether a path is a directory of this user that nobody else may enter."""
+    """Whether a path is a directory of this user that nobody else may enter.
+
+    Where the system does not say so (Windows), it is taken as unsafe and nothing is told.
+    """
+    if not hasattr(os, "getuid"):
+        return False
     try:
         found = path.lstat()
     except OSError:
@@ -97,11 +104,11 @@ class Publisher:
         current = (now_s, meter.inferences, meter.measured, meter.reported)
         before = self._before.get(meter)
         self._before[meter] = current
-        device = meter.place.device
+        device = meter.runtime_device.device
         found: dict[str, Any] = {
             "id": meter.latest.device_id if meter.latest is not None else device.id,
             "index": device.ordinal,
-            "open": meter.place.open,
+            "open": meter.runtime_device.open,
             "inferences": meter.inferences,
         }
         if before is None:

@@ -8,9 +8,9 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, Observation
 
-from warpspan import signals
 from warpspan.emit.instruments import Active, counter, histogram, observe
 from warpspan.records import Cache, CacheState, Inference, device_attributes
+from warpspan.signals import instruments, names
 
 
 class CacheMetrics:
@@ -24,14 +24,14 @@ class CacheMetrics:
     def __init__(self, meter: Meter, caches: Callable[[], Iterable[CacheState]]) -> None:
         _active.set(self, meter)
         self._caches = caches
-        self._size = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_KV_CACHE_SIZE)
-        self._growth = counter(meter, signals.METRIC_PYTORCH_INFERENCE_KV_CACHE_GROWTH)
+        self._size = histogram(meter, instruments.PYTORCH_INFERENCE_KV_CACHE_SIZE)
+        self._growth = counter(meter, instruments.PYTORCH_INFERENCE_KV_CACHE_GROWTH)
         level = meter.create_observable_up_down_counter
         for metric, create, ask in (
-            (signals.METRIC_PYTORCH_KV_CACHE_USAGE, level, CacheMetrics._usage),
-            (signals.METRIC_PYTORCH_KV_CACHE_COUNT, level, CacheMetrics._count),
+            (instruments.PYTORCH_KV_CACHE_USAGE, level, CacheMetrics._usage),
+            (instruments.PYTORCH_KV_CACHE_COUNT, level, CacheMetrics._count),
             (
-                signals.METRIC_PYTORCH_KV_CACHE_LEAK_SCORE,
+                instruments.PYTORCH_KV_CACHE_LEAK_SCORE,
                 meter.create_observable_gauge,
                 CacheMetrics._score,
             ),
@@ -46,7 +46,7 @@ class CacheMetrics:
         """Record what an inference had; its span's context gives the exemplars."""
         attributes: dict[str, Any] = record.start_attributes()
         if record.error_type is not None:
-            attributes[signals.ERROR_TYPE] = record.error_type
+            attributes[names.ERROR_TYPE] = record.error_type
         if cache.size is not None:
             self._size.record(cache.size, attributes, context)
         if cache.increase is not None and cache.increase > 0:
@@ -64,7 +64,7 @@ class CacheMetrics:
     def _of(self, value: Callable[[CacheState], float]) -> Iterable[Observation]:
         for state in self._caches():
             attributes = {
-                signals.PYTORCH_MODEL_NAME: state.model,
+                names.PYTORCH_MODEL_NAME: state.model,
                 **device_attributes(state.device),
             }
             yield Observation(value(state), attributes)

@@ -11,9 +11,9 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, Observation
 
-from warpspan import signals
 from warpspan.emit.instruments import Active, histogram, observe
 from warpspan.records import DeviceUsage, Inference, Usage, device_attributes
+from warpspan.signals import instruments, names
 
 _VENDOR = "NVIDIA"
 
@@ -33,26 +33,26 @@ class DeviceMetrics:
         _active.set(self, meter)
         self._devices = devices
         self._hardware = hardware
-        self._gpu_time = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_GPU_TIME)
-        self._elapsed = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_SM_CYCLES_ELAPSED)
-        self._cycles = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_SM_CYCLES_ACTIVE)
-        self._energy = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_ENERGY)
+        self._gpu_time = histogram(meter, instruments.PYTORCH_INFERENCE_GPU_TIME)
+        self._elapsed = histogram(meter, instruments.PYTORCH_INFERENCE_SM_CYCLES_ELAPSED)
+        self._cycles = histogram(meter, instruments.PYTORCH_INFERENCE_SM_CYCLES_ACTIVE)
+        self._energy = histogram(meter, instruments.PYTORCH_INFERENCE_ENERGY)
         counter, gauge = meter.create_observable_counter, meter.create_observable_gauge
         level = meter.create_observable_up_down_counter
         for metric, create, ask in (
-            (signals.METRIC_PYTORCH_GPU_SAMPLED_TIME, counter, DeviceMetrics._time),
-            (signals.METRIC_PYTORCH_GPU_SAMPLED_ENERGY, counter, DeviceMetrics._sampled_energy),
-            (signals.METRIC_PYTORCH_GPU_SAMPLED_CYCLES, counter, DeviceMetrics._sampled_cycles),
-            (signals.METRIC_WARPSPAN_SAMPLER_SAMPLES, counter, DeviceMetrics._samples),
-            (signals.METRIC_WARPSPAN_SAMPLER_TIME, counter, DeviceMetrics._cost),
-            (signals.METRIC_HW_GPU_UTILIZATION, gauge, DeviceMetrics._utilization),
-            (signals.METRIC_HW_GPU_MEMORY_USAGE, level, DeviceMetrics._memory_usage),
-            (signals.METRIC_HW_GPU_MEMORY_LIMIT, level, DeviceMetrics._memory_limit),
-            (signals.METRIC_HW_GPU_MEMORY_UTILIZATION, gauge, DeviceMetrics._memory_utilization),
-            (signals.METRIC_HW_POWER, gauge, DeviceMetrics._power),
-            (signals.METRIC_HW_ENERGY, counter, DeviceMetrics._hardware_energy),
-            (signals.METRIC_HW_TEMPERATURE, gauge, DeviceMetrics._temperature),
-            (signals.METRIC_HW_ERRORS, counter, DeviceMetrics._errors),
+            (instruments.PYTORCH_GPU_SAMPLED_TIME, counter, DeviceMetrics._time),
+            (instruments.PYTORCH_GPU_SAMPLED_ENERGY, counter, DeviceMetrics._sampled_energy),
+            (instruments.PYTORCH_GPU_SAMPLED_CYCLES, counter, DeviceMetrics._sampled_cycles),
+            (instruments.WARPSPAN_SAMPLER_SAMPLES, counter, DeviceMetrics._samples),
+            (instruments.WARPSPAN_SAMPLER_TIME, counter, DeviceMetrics._cost),
+            (instruments.HW_GPU_UTILIZATION, gauge, DeviceMetrics._utilization),
+            (instruments.HW_GPU_MEMORY_USAGE, level, DeviceMetrics._memory_usage),
+            (instruments.HW_GPU_MEMORY_LIMIT, level, DeviceMetrics._memory_limit),
+            (instruments.HW_GPU_MEMORY_UTILIZATION, gauge, DeviceMetrics._memory_utilization),
+            (instruments.HW_POWER, gauge, DeviceMetrics._power),
+            (instruments.HW_ENERGY, counter, DeviceMetrics._hardware_energy),
+            (instruments.HW_TEMPERATURE, gauge, DeviceMetrics._temperature),
+            (instruments.HW_ERRORS, counter, DeviceMetrics._errors),
         ):
             observe(create, metric, _active.asking(meter, ask))
 
@@ -64,7 +64,7 @@ class DeviceMetrics:
         """Record what an inference had; its span's context gives the exemplars."""
         attributes: dict[str, Any] = record.start_attributes()
         if record.error_type is not None:
-            attributes[signals.ERROR_TYPE] = record.error_type
+            attributes[names.ERROR_TYPE] = record.error_type
         for instrument, value in (
             (self._gpu_time, usage.gpu_time_s),
             (self._elapsed, usage.sm_cycles_elapsed),
@@ -89,7 +89,7 @@ class DeviceMetrics:
                 value = of(amount)
                 if value is not None:
                     attributes: dict[str, Any] = {**device_attributes(usage.device)}
-                    yield Observation(value, {**attributes, signals.PYTORCH_GPU_ACTIVITY: activity})
+                    yield Observation(value, {**attributes, names.PYTORCH_GPU_ACTIVITY: activity})
 
     def _samples(self) -> Iterable[Observation]:
         for usage in self._devices():
@@ -126,13 +126,13 @@ class DeviceMetrics:
     def _errors(self) -> Iterable[Observation]:
         for kind in ("corrected", "uncorrected"):
             for seen in self._of(f"{kind}_errors", typed=True):
-                yield Observation(seen.value, {**(seen.attributes or {}), signals.ERROR_TYPE: kind})
+                yield Observation(seen.value, {**(seen.attributes or {}), names.ERROR_TYPE: kind})
 
     def _of(self, field: str, *, typed: bool = False) -> Iterable[Observation]:
         for usage in self._sampled():
             value = getattr(usage.sample, field)
             if value is not None:
-                kind = {signals.HW_TYPE: "gpu"} if typed else {}
+                kind = {names.HW_TYPE: "gpu"} if typed else {}
                 yield Observation(value, {**_hardware(usage), **kind})
 
     def _sampled(self) -> Iterable[DeviceUsage]:
@@ -145,12 +145,12 @@ class DeviceMetrics:
 
 def _identity(usage: DeviceUsage) -> dict[str, str]:
     device_id = usage.sample.device_id if usage.sample is not None else usage.device.id
-    return {signals.HW_ID: device_id} if device_id else {}
+    return {names.HW_ID: device_id} if device_id else {}
 
 
 def _hardware(usage: DeviceUsage) -> dict[str, str]:
-    name = {signals.HW_NAME: usage.name} if usage.name else {}
-    return {**_identity(usage), **name, signals.HW_VENDOR: _VENDOR}
+    name = {names.HW_NAME: usage.name} if usage.name else {}
+    return {**_identity(usage), **name, names.HW_VENDOR: _VENDOR}
 
 
 _active: Active[DeviceMetrics] = Active()

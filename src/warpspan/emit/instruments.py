@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from warpspan.signals import Metric
+from warpspan.signals.instruments import Metric
 
 S = TypeVar("S")
 

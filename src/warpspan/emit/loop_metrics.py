@@ -7,11 +7,11 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 
-from warpspan import signals
 from warpspan.emit.instruments import counter, histogram
 from warpspan.records import GenAi, Generation, Inference, Loop
+from warpspan.signals import instruments, names
 
-_TOKEN_TYPE = signals.PYTORCH_TOKEN_TYPE
+_TOKEN_TYPE = names.PYTORCH_TOKEN_TYPE
 
 
 class LoopMetrics:
@@ -36,7 +36,7 @@ class LoopMetrics:
         attributes: dict[str, Any] = record.start_attributes()
         error: dict[str, Any] = {}
         if record.error_type is not None:
-            error = {signals.ERROR_TYPE: record.error_type}
+            error = {names.ERROR_TYPE: record.error_type}
             attributes |= error
         if generation is not None:
             self._record_generation(made, generation, attributes, context)
@@ -72,10 +72,10 @@ class LoopMetrics:
         context: Context,
     ) -> None:
         named = (
-            (signals.GEN_AI_OPERATION_NAME, gen_ai.operation),
-            (signals.GEN_AI_PROVIDER_NAME, gen_ai.provider),
-            (signals.GEN_AI_REQUEST_MODEL, gen_ai.request_model),
-            (signals.ERROR_TYPE, record.error_type),
+            (names.GEN_AI_OPERATION_NAME, gen_ai.operation),
+            (names.GEN_AI_PROVIDER_NAME, gen_ai.provider),
+            (names.GEN_AI_REQUEST_MODEL, gen_ai.request_model),
+            (names.ERROR_TYPE, record.error_type),
         )
         attributes: dict[str, Any] = {name: value for name, value in named if value is not None}
         made.request.record(record.duration_s, attributes, context)
@@ -89,14 +89,12 @@ class LoopMetrics:
 
 class _Instruments:
     def __init__(self, meter: Meter) -> None:
-        self.first_token = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_TOKEN_FIRST_DURATION)
-        self.token = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_TOKEN_DURATION)
-        self.tokens = counter(meter, signals.METRIC_PYTORCH_INFERENCE_TOKENS)
-        self.denoise_step = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DENOISE_STEP_DURATION)
-        self.request = histogram(meter, signals.METRIC_GEN_AI_SERVER_REQUEST_DURATION)
-        self.time_to_first_token = histogram(
-            meter, signals.METRIC_GEN_AI_SERVER_TIME_TO_FIRST_TOKEN
-        )
+        self.first_token = histogram(meter, instruments.PYTORCH_INFERENCE_TOKEN_FIRST_DURATION)
+        self.token = histogram(meter, instruments.PYTORCH_INFERENCE_TOKEN_DURATION)
+        self.tokens = counter(meter, instruments.PYTORCH_INFERENCE_TOKENS)
+        self.denoise_step = histogram(meter, instruments.PYTORCH_INFERENCE_DENOISE_STEP_DURATION)
+        self.request = histogram(meter, instruments.GEN_AI_SERVER_REQUEST_DURATION)
+        self.time_to_first_token = histogram(meter, instruments.GEN_AI_SERVER_TIME_TO_FIRST_TOKEN)
         self.time_per_output_token = histogram(
-            meter, signals.METRIC_GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN
+            meter, instruments.GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN
         )

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from opentelemetry.context import Context
 from opentelemetry.metrics import Meter, Observation
 
-from warpspan import guard, signals
+from warpspan import guard
 from warpspan.emit.instruments import Active, counter, histogram, observe, totals
 from warpspan.records import DeviceState, Inference, device_attributes
+from warpspan.signals import instruments, names
 
 
 class Finisher(Protocol):
@@ -46,46 +47,46 @@ class Metrics:
         _active.set(self, meter)
         self._devices = devices
         self._finisher = finisher
-        self._duration = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DURATION)
-        self._device = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_DURATION)
-        self._queue = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
-        self._batch = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_BATCH_SIZE)
-        self._peak = histogram(meter, signals.METRIC_PYTORCH_INFERENCE_MEMORY_PEAK)
-        self._idle = totals(meter, signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME.name)
-        self._oom = counter(meter, signals.METRIC_PYTORCH_INFERENCE_OUT_OF_MEMORY)
+        self._duration = histogram(meter, instruments.PYTORCH_INFERENCE_DURATION)
+        self._device = histogram(meter, instruments.PYTORCH_INFERENCE_DEVICE_DURATION)
+        self._queue = histogram(meter, instruments.PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION)
+        self._batch = histogram(meter, instruments.PYTORCH_INFERENCE_BATCH_SIZE)
+        self._peak = histogram(meter, instruments.PYTORCH_INFERENCE_MEMORY_PEAK)
+        self._idle = totals(meter, instruments.PYTORCH_INFERENCE_IDLE_TIME.name)
+        self._oom = counter(meter, instruments.PYTORCH_INFERENCE_OUT_OF_MEMORY)
         for metric, create, ask in (
             (
-                signals.METRIC_PYTORCH_INFERENCE_ACTIVE,
+                instruments.PYTORCH_INFERENCE_ACTIVE,
                 meter.create_observable_up_down_counter,
                 Metrics._observe_active,
             ),
             (
-                signals.METRIC_PYTORCH_MEMORY_USAGE,
+                instruments.PYTORCH_MEMORY_USAGE,
                 meter.create_observable_up_down_counter,
                 Metrics._observe_memory,
             ),
             (
-                signals.METRIC_PYTORCH_INFERENCE_IDLE_TIME,
+                instruments.PYTORCH_INFERENCE_IDLE_TIME,
                 meter.create_observable_counter,
                 Metrics._observe_idle,
             ),
             (
-                signals.METRIC_WARPSPAN_DROPPED,
+                instruments.WARPSPAN_DROPPED,
                 meter.create_observable_counter,
                 Metrics._observe_dropped,
             ),
             (
-                signals.METRIC_WARPSPAN_FAULTS,
+                instruments.WARPSPAN_FAULTS,
                 meter.create_observable_counter,
                 Metrics._observe_faults,
             ),
             (
-                signals.METRIC_WARPSPAN_QUEUE_SIZE,
+                instruments.WARPSPAN_QUEUE_SIZE,
                 meter.create_observable_up_down_counter,
                 Metrics._observe_queue,
             ),
             (
-                signals.METRIC_WARPSPAN_FINISHER_SLICE_MAX,
+                instruments.WARPSPAN_FINISHER_SLICE_MAX,
                 meter.create_observable_gauge,
                 Metrics._observe_slice,
             ),
@@ -104,10 +105,10 @@ class Metrics:
             attributes: what its span started with, in which it may not have known its model.
             context: that of its span, which gives the exemplars.
         """
-        if record.model.name is not None and signals.PYTORCH_MODEL_NAME not in attributes:
-            attributes = {**attributes, signals.PYTORCH_MODEL_NAME: record.model.name}
+        if record.model.name is not None and names.PYTORCH_MODEL_NAME not in attributes:
+            attributes = {**attributes, names.PYTORCH_MODEL_NAME: record.model.name}
         if record.error_type is not None:
-            attributes = {**attributes, signals.ERROR_TYPE: record.error_type}
+            attributes = {**attributes, names.ERROR_TYPE: record.error_type}
         timing, memory = record.timing, record.memory
         self._duration.record(record.duration_s, attributes, context)
         if timing.device_time_s is not None:
@@ -136,7 +137,7 @@ class Metrics:
                 ("reserved", state.reserved_bytes),
             ):
                 if value is not None:
-                    yield Observation(value, {**attributes, signals.PYTORCH_MEMORY_STATE: name})
+                    yield Observation(value, {**attributes, names.PYTORCH_MEMORY_STATE: name})
 
     def _observe_idle(self) -> Iterable[Observation]:
         for attributes, idle_s in list(self._idle.items()):
@@ -144,7 +145,7 @@ class Metrics:
 
     def _observe_dropped(self) -> Iterable[Observation]:
         for reason, count in list(self._finisher.dropped.items()):
-            yield Observation(count, {signals.WARPSPAN_DROP_REASON: reason})
+            yield Observation(count, {names.WARPSPAN_DROP_REASON: reason})
 
     def _observe_queue(self) -> Iterable[Observation]:
         yield Observation(self._finisher.waiting)
@@ -156,7 +157,7 @@ class Metrics:
 
     def _observe_faults(self) -> Iterable[Observation]:
         for origin, count in list(guard.faults.items()):
-            yield Observation(count, {signals.WARPSPAN_FAULT_ORIGIN: origin})
+            yield Observation(count, {names.WARPSPAN_FAULT_ORIGIN: origin})
 
 
 _active: Active[Metrics] = Active()

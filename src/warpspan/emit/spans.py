@@ -15,8 +15,9 @@ from opentelemetry.trace import (
     Tracer,
 )
 
-from warpspan import guard, signals
+from warpspan import guard
 from warpspan.records import Inference, StepTime
+from warpspan.signals import names
 
 #: Child spans of one inference: each costs the finisher about 30 µs, and the exporter as much.
 STEP_SPAN_LIMIT = 128
@@ -75,6 +76,18 @@ class Spans:
             return 0
         return trace.get_current_span(outer).get_span_context().trace_id
 
+    def ids(self, opened: OpenSpan) -> tuple[str, str, str]:
+        """Hexadecimal ids of its trace, of itself and of its parent; empty where it is not recorded."""
+        span, _, _, _, recording = opened
+        if not recording:
+            return "", "", ""
+        context, parent = span.get_span_context(), getattr(span, "parent", None)
+        return (
+            trace.format_trace_id(context.trace_id),
+            trace.format_span_id(context.span_id),
+            trace.format_span_id(parent.span_id) if parent is not None else "",
+        )
+
     def finish(self, opened: OpenSpan, record: Inference) -> None:
         """Set what is known by now and end the span at its true end."""
         span, _, _, _, recording = opened
@@ -93,9 +106,9 @@ class Spans:
             span.add_event(
                 "pytorch.steps",
                 {
-                    signals.PYTORCH_STEP_PHASES: [step.phase for step in steps],
-                    signals.PYTORCH_STEP_STARTS: [step.start_s for step in steps],
-                    signals.PYTORCH_STEP_DURATIONS: [step.duration_s for step in steps],
+                    names.PYTORCH_STEP_PHASES: [step.phase for step in steps],
+                    names.PYTORCH_STEP_STARTS: [step.start_s for step in steps],
+                    names.PYTORCH_STEP_DURATIONS: [step.duration_s for step in steps],
                 },
                 record.end_ns,
             )
@@ -106,7 +119,7 @@ class Spans:
                 step.phase,
                 context,
                 SpanKind.INTERNAL,
-                {signals.PYTORCH_STEP_PHASE: step.phase},
+                {names.PYTORCH_STEP_PHASE: step.phase},
                 None,
                 start_ns,
             )

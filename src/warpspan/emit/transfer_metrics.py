@@ -8,16 +8,16 @@ from typing import Any
 
 from opentelemetry.metrics import Meter, Observation
 
-from warpspan import signals
 from warpspan.emit.instruments import Active, Totals, observe, totals
 from warpspan.records import Inference
+from warpspan.signals import instruments, names
 
 _METRICS = (
-    signals.METRIC_PYTORCH_INFERENCE_SYNC_CALLS,
-    signals.METRIC_PYTORCH_INFERENCE_SYNC_TIME,
-    signals.METRIC_PYTORCH_INFERENCE_TRANSFER_COPIES,
-    signals.METRIC_PYTORCH_INFERENCE_TRANSFER_IO,
-    signals.METRIC_PYTORCH_INFERENCE_TRANSFER_TIME,
+    instruments.PYTORCH_INFERENCE_SYNC_CALLS,
+    instruments.PYTORCH_INFERENCE_SYNC_TIME,
+    instruments.PYTORCH_INFERENCE_TRANSFER_COPIES,
+    instruments.PYTORCH_INFERENCE_TRANSFER_IO,
+    instruments.PYTORCH_INFERENCE_TRANSFER_TIME,
 )
 
 
@@ -46,34 +46,28 @@ class TransferMetrics:
         """Add what an inference waited for and copied."""
         labels: dict[str, Any] = record.start_attributes()
         if record.error_type is not None:
-            labels[signals.ERROR_TYPE] = record.error_type
+            labels[names.ERROR_TYPE] = record.error_type
         if record.syncs is not None:
             for kind, total, stalled_s in record.syncs.kinds:
-                kinds = {**labels, signals.PYTORCH_SYNC_KIND: kind}
-                self._add(signals.METRIC_PYTORCH_INFERENCE_SYNC_CALLS.name, kinds, total)
-                self._add(signals.METRIC_PYTORCH_INFERENCE_SYNC_TIME.name, kinds, stalled_s)
+                kinds = {**labels, names.PYTORCH_SYNC_KIND: kind}
+                self._add(instruments.PYTORCH_INFERENCE_SYNC_CALLS.name, kinds, total)
+                self._add(instruments.PYTORCH_INFERENCE_SYNC_TIME.name, kinds, stalled_s)
         if record.transfers is not None:
             for way in ("h2d", "d2h", "d2d"):
                 transfer = getattr(record.transfers, way)
                 if transfer is None:
                     continue
-                ways = {**labels, signals.PYTORCH_TRANSFER_DIRECTION: way}
-                self._add(
-                    signals.METRIC_PYTORCH_INFERENCE_TRANSFER_COPIES.name, ways, transfer.total
-                )
-                self._add(
-                    signals.METRIC_PYTORCH_INFERENCE_TRANSFER_TIME.name, ways, transfer.time_s
-                )
+                ways = {**labels, names.PYTORCH_TRANSFER_DIRECTION: way}
+                self._add(instruments.PYTORCH_INFERENCE_TRANSFER_COPIES.name, ways, transfer.total)
+                self._add(instruments.PYTORCH_INFERENCE_TRANSFER_TIME.name, ways, transfer.time_s)
                 pageable = transfer.pageable_bytes
                 for memory, nbytes in (
                     ("pageable", pageable),
                     ("device" if way == "d2d" else "pinned", transfer.nbytes - pageable),
                 ):
                     if nbytes:
-                        memories = {**ways, signals.PYTORCH_TRANSFER_MEMORY: memory}
-                        self._add(
-                            signals.METRIC_PYTORCH_INFERENCE_TRANSFER_IO.name, memories, nbytes
-                        )
+                        memories = {**ways, names.PYTORCH_TRANSFER_MEMORY: memory}
+                        self._add(instruments.PYTORCH_INFERENCE_TRANSFER_IO.name, memories, nbytes)
 
     def _add(self, name: str, labels: dict[str, Any], amount: float | None) -> None:
         if amount is not None:

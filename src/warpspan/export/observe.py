@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 
 from opentelemetry.metrics import CallbackOptions, Observation, get_meter
 
-from warpspan import signals
 from warpspan.export.channel import Channel
+from warpspan.signals import instruments, names
 
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 _lock = threading.Lock()
@@ -25,9 +25,9 @@ def observe(channel: Channel) -> None:
             return
         _created = True
     meter = get_meter("warpspan")
-    dropped = signals.METRIC_WARPSPAN_EXPORT_DROPPED
-    backlog = signals.METRIC_WARPSPAN_EXPORT_BACKLOG
-    longest = signals.METRIC_WARPSPAN_EXPORT_SLICE_MAX
+    dropped = instruments.WARPSPAN_EXPORT_DROPPED
+    backlog = instruments.WARPSPAN_EXPORT_BACKLOG
+    longest = instruments.WARPSPAN_EXPORT_SLICE_MAX
     meter.create_observable_counter(
         dropped.name, [_asking(_dropped)], dropped.unit, dropped.description
     )
@@ -52,7 +52,7 @@ def _dropped(channels: list[Channel]) -> Iterable[Observation]:
             totals[key] = totals.get(key, 0) + count
     for (signal, reason), count in totals.items():
         yield Observation(
-            count, {signals.WARPSPAN_SIGNAL: signal, signals.WARPSPAN_DROP_REASON: reason}
+            count, {names.WARPSPAN_SIGNAL: signal, names.WARPSPAN_DROP_REASON: reason}
         )
 
 

@@ -27,7 +27,7 @@ _FILE_CLASSES = {
     "metrics": ("metric_exporter", "FileMetricExporter"),
 }
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
-_INSTALL_CLI = "pip install 'warpspan[cli]'"
+_INSTALL = "pip install warpspan"
 
 
 def protocol(signal: str, environ: Mapping[str, str]) -> str:
@@ -60,7 +60,7 @@ def check(target: str, signal: str, environ: Mapping[str, str]) -> None:
     if target == OTLP:
         protocol(signal, environ)
     elif not _is_installed(_FILE_PACKAGE):
-        raise ValueError(f"the exporter warpspan_file needs {_FILE_PACKAGE}: {_INSTALL_CLI}")
+        raise ValueError(f"the exporter warpspan_file needs {_FILE_PACKAGE}: {_INSTALL}")
 
 
 def make(target: str, signal: str, environ: Mapping[str, str]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from warpspan.probes.inputs import Seen
-from warpspan.probes.model import Entry
+from warpspan.probes.model import ModelInfo
 
 
 class Graph:
@@ -29,11 +29,11 @@ class Graph:
         self.training = False
         #: The tracker's note: where replays run, the name and attributes of their spans.
         self.start: tuple[Any, str, dict[str, Any]] | None = None
-        self._models: dict[str, Entry] = {}
+        self._models: dict[str, ModelInfo] = {}
         self._seen: Seen | None = None
         self._calls = 0
 
-    def called(self, model: Entry, seen: Seen | None, *, training: bool) -> None:
+    def called(self, model: ModelInfo, seen: Seen | None, *, training: bool) -> None:
         """A module call that nothing covers was captured."""
         self.training = self.training or training
         if not (model.has_state or model.recorded):
@@ -44,7 +44,7 @@ class Graph:
         self._calls += 1
 
     @property
-    def model(self) -> Entry | None:
+    def model(self) -> ModelInfo | None:
         """The one model in it; None where there is none or several."""
         return next(iter(self._models.values())) if len(self._models) == 1 else None
 

@@ -11,6 +11,7 @@ import torch
 
 from warpspan import guard
 from warpspan.records import Model
+from warpspan.records.skips import SkipReason
 
 # Wrappers by the attribute that holds the model that the user wrote.
 _WRAPPERS = {
@@ -25,7 +26,7 @@ _AO_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "to
 _QUANTIZED_DTYPES = ("int8", "uint8", "qint8", "quint8", "float8", "float4", "int4", "uint4")
 
 
-class Entry:
+class ModelInfo:
     """A model that was seen: its name and device, and its facts once the finisher counted them.
 
     Args:
@@ -46,8 +47,9 @@ class Entry:
         "library",
         "module",
         "name",
-        "place",
         "recorded",
+        "runtime_device",
+        "skip_reason",
         "start",
     )
 
@@ -65,9 +67,10 @@ class Entry:
         self.has_state = anchor is not None or _has_packed_state(inner)
         self.exports = _is_exporter(module)
         # The tracker's own notes, kept here so that it need not look them up for each call:
-        # whether calls are inferences, where they run, the name and attributes of their spans.
+        # why calls are not recorded, where they run, the name and attributes of their spans.
+        self.skip_reason: SkipReason | None = None
         self.recorded = True
-        self.place: Any = None
+        self.runtime_device: Any = None
         self.start: tuple[str, dict[str, Any]] | None = None
         # How many more of its calls are searched for a KV cache.
         self.cache_looks = _CACHE_LOOKS
@@ -100,31 +103,32 @@ class Entry:
         return self._facts
 
 
-class Registry:
+class ModelRegistry:
     """The models seen in this process. Dead ones are forgotten, none is kept alive.
 
     Args:
-        is_recorded: decides for a new entry whether its calls are inferences.
+        skip_reason: says of a new model why its calls are not recorded, None where they are.
     """
 
-    def __init__(self, is_recorded: Callable[[Entry], bool]) -> None:
-        self._is_recorded = is_recorded
-        self._entries: dict[int, Entry] = {}
+    def __init__(self, skip_reason: Callable[[ModelInfo], SkipReason | None]) -> None:
+        self._skip_reason = skip_reason
+        self._infos: dict[int, ModelInfo] = {}
 
-    def entry(self, module: torch.nn.Module) -> Entry:
+    def model_info(self, module: torch.nn.Module) -> ModelInfo:
         """What is known of a module, looked at anew when it was moved, cast or replaced."""
         key = id(module)
-        entry = self._entries.get(key)
-        if entry is None or not entry.is_current(module):
-            entries = self._entries
-            entry = Entry(module, lambda _: entries.pop(key, None))
-            entry.recorded = self._is_recorded(entry)
-            entries[key] = entry
-        return entry
+        model_info = self._infos.get(key)
+        if model_info is None or not model_info.is_current(module):
+            infos = self._infos
+            model_info = ModelInfo(module, lambda _: infos.pop(key, None))
+            model_info.skip_reason = self._skip_reason(model_info)
+            model_info.recorded = model_info.skip_reason is None
+            infos[key] = model_info
+        return model_info
 
     def forget(self) -> None:
         """Look at every model anew, as in a forked child."""
-        self._entries.clear()
+        self._infos.clear()
 
 
 def unwrap(module: torch.nn.Module) -> torch.nn.Module:

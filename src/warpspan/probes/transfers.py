@@ -83,7 +83,7 @@ def call_site(frame: FrameType | None) -> Site | None:
     return Site(code.co_filename, frame.f_lineno, f"{module}.{name}" if module else name)
 
 
-class Tally:
+class SyncCopyCounters:
     """The waits and copies of one inference.
 
     Locked, since its work may be spread over threads and its finisher is another one. `enter` and
@@ -220,7 +220,7 @@ class Tally:
 
 
 #: Of an inference that is finished and had neither.
-SEALED = Tally()
+SEALED = SyncCopyCounters()
 SEALED.describe(None)
 
 

@@ -7,13 +7,7 @@ that one table turns a record into span attributes and span attributes back into
 from __future__ import annotations
 
 from warpspan.records.device import CacheState, DeviceSample, DeviceState, DeviceUsage, Quantities
-from warpspan.records.inference import (
-    AttributeValue,
-    Inference,
-    device_attributes,
-    start_attributes,
-)
-from warpspan.records.loops import (
+from warpspan.records.generation import (
     Denoising,
     GenAi,
     Generation,
@@ -22,8 +16,14 @@ from warpspan.records.loops import (
     Phases,
     StepTime,
 )
+from warpspan.records.inference import (
+    AttributeValue,
+    Inference,
+    device_attributes,
+    start_attributes,
+)
+from warpspan.records.syncs import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
-from warpspan.records.waiting import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
 
 __all__ = [
     "SYNC_KINDS",

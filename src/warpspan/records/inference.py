@@ -5,86 +5,86 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from warpspan import signals
-from warpspan.records.loops import Loop, loop_attributes, read_loop
+from warpspan.records.generation import Loop, loop_attributes, read_loop
+from warpspan.records.syncs import Syncs, Transfers
 from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
-from warpspan.records.waiting import Syncs, Transfers
+from warpspan.signals import names
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[int, ...] | tuple[str, ...]
 
-_DEVICE = (signals.PYTORCH_DEVICE_TYPE, signals.PYTORCH_DEVICE_INDEX, signals.HW_ID)
+_DEVICE = (names.PYTORCH_DEVICE_TYPE, names.PYTORCH_DEVICE_INDEX, names.HW_ID)
 _MODEL = (
-    signals.PYTORCH_MODEL_NAME,
-    signals.PYTORCH_MODEL_PARAMETER_COUNT,
-    signals.PYTORCH_MODEL_PARAMETER_SIZE,
-    signals.PYTORCH_MODEL_DTYPE,
-    signals.PYTORCH_MODEL_QUANTIZATION,
-    signals.PYTORCH_MODEL_COMPILED,
-    signals.PYTORCH_MODEL_DEVICE_COUNT,
+    names.PYTORCH_MODEL_NAME,
+    names.PYTORCH_MODEL_PARAMETER_COUNT,
+    names.PYTORCH_MODEL_PARAMETER_SIZE,
+    names.PYTORCH_MODEL_DTYPE,
+    names.PYTORCH_MODEL_QUANTIZATION,
+    names.PYTORCH_MODEL_COMPILED,
+    names.PYTORCH_MODEL_DEVICE_COUNT,
 )
 _INPUT = (
-    signals.PYTORCH_INPUT_BATCH_SIZE,
-    signals.PYTORCH_INPUT_SEQUENCE_LENGTH,
-    signals.PYTORCH_INPUT_SHAPE,
+    names.PYTORCH_INPUT_BATCH_SIZE,
+    names.PYTORCH_INPUT_SEQUENCE_LENGTH,
+    names.PYTORCH_INPUT_SHAPE,
 )
 _TIMING = (
-    signals.PYTORCH_HOST_CPU_TIME,
-    signals.PYTORCH_DEVICE_TIME,
-    signals.PYTORCH_DEVICE_QUEUE_TIME,
-    signals.PYTORCH_DEVICE_IDLE_TIME,
-    signals.PYTORCH_INFERENCE_CONCURRENCY,
-    signals.PYTORCH_HOST_GC_TIME,
-    signals.PYTORCH_HOST_GC_COUNT,
+    names.PYTORCH_HOST_CPU_TIME,
+    names.PYTORCH_DEVICE_TIME,
+    names.PYTORCH_DEVICE_QUEUE_TIME,
+    names.PYTORCH_DEVICE_IDLE_TIME,
+    names.PYTORCH_INFERENCE_CONCURRENCY,
+    names.PYTORCH_HOST_GC_TIME,
+    names.PYTORCH_HOST_GC_COUNT,
 )
 _MEMORY = (
-    signals.PYTORCH_MEMORY_ALLOCATED_START,
-    signals.PYTORCH_MEMORY_ALLOCATED_END,
-    signals.PYTORCH_MEMORY_PEAK_SIZE,
-    signals.PYTORCH_MEMORY_PEAK_INCREASE,
-    signals.PYTORCH_MEMORY_RESERVED,
-    signals.PYTORCH_MEMORY_LIMIT,
-    signals.PYTORCH_MEMORY_UTILIZATION,
-    signals.PYTORCH_MEMORY_ALLOCATION_RETRIES,
-    signals.PYTORCH_MEMORY_OOM_REQUESTED,
-    signals.PYTORCH_HOST_MEMORY_RSS,
+    names.PYTORCH_MEMORY_ALLOCATED_START,
+    names.PYTORCH_MEMORY_ALLOCATED_END,
+    names.PYTORCH_MEMORY_PEAK_SIZE,
+    names.PYTORCH_MEMORY_PEAK_INCREASE,
+    names.PYTORCH_MEMORY_RESERVED,
+    names.PYTORCH_MEMORY_LIMIT,
+    names.PYTORCH_MEMORY_UTILIZATION,
+    names.PYTORCH_MEMORY_ALLOCATION_RETRIES,
+    names.PYTORCH_MEMORY_OOM_REQUESTED,
+    names.PYTORCH_HOST_MEMORY_RSS,
 )
 _USAGE = (
-    signals.PYTORCH_GPU_TIME,
-    signals.PYTORCH_SM_CYCLES_ACTIVE,
-    signals.PYTORCH_SM_CYCLES_ELAPSED,
-    signals.PYTORCH_SM_CLOCK,
-    signals.PYTORCH_SM_UTILIZATION,
-    signals.PYTORCH_SM_OCCUPANCY,
-    signals.PYTORCH_TENSOR_CORE_UTILIZATION,
-    signals.PYTORCH_DRAM_UTILIZATION,
-    signals.PYTORCH_SM_SOURCE,
-    signals.PYTORCH_SM_SCOPE,
-    signals.PYTORCH_ENERGY_USED,
-    signals.PYTORCH_ENERGY_POWER,
-    signals.PYTORCH_ENERGY_SOURCE,
-    signals.PYTORCH_GPU_UTILIZATION,
-    signals.PYTORCH_GPU_TEMPERATURE,
-    signals.PYTORCH_GPU_THROTTLE_REASONS,
-    signals.PYTORCH_GPU_ESTIMATED,
+    names.PYTORCH_GPU_TIME,
+    names.PYTORCH_SM_CYCLES_ACTIVE,
+    names.PYTORCH_SM_CYCLES_ELAPSED,
+    names.PYTORCH_SM_CLOCK,
+    names.PYTORCH_SM_UTILIZATION,
+    names.PYTORCH_SM_OCCUPANCY,
+    names.PYTORCH_TENSOR_CORE_UTILIZATION,
+    names.PYTORCH_DRAM_UTILIZATION,
+    names.PYTORCH_SM_SOURCE,
+    names.PYTORCH_SM_SCOPE,
+    names.PYTORCH_ENERGY_USED,
+    names.PYTORCH_ENERGY_POWER,
+    names.PYTORCH_ENERGY_SOURCE,
+    names.PYTORCH_GPU_UTILIZATION,
+    names.PYTORCH_GPU_TEMPERATURE,
+    names.PYTORCH_GPU_THROTTLE_REASONS,
+    names.PYTORCH_GPU_ESTIMATED,
 )
-_STEPS = (signals.PYTORCH_STEP_COUNT, signals.PYTORCH_STEP_FIRST_TIME, signals.PYTORCH_STEP_TIME)
+_STEPS = (names.PYTORCH_STEP_COUNT, names.PYTORCH_STEP_FIRST_TIME, names.PYTORCH_STEP_TIME)
 _CACHE = (
-    signals.PYTORCH_KV_CACHE_TYPE,
-    signals.PYTORCH_KV_CACHE_SIZE,
-    signals.PYTORCH_KV_CACHE_INCREASE,
-    signals.PYTORCH_KV_CACHE_TOKEN_COUNT,
-    signals.PYTORCH_KV_CACHE_TOKEN_INCREASE,
-    signals.PYTORCH_KV_CACHE_TOKEN_CAPACITY,
-    signals.PYTORCH_KV_CACHE_LAYER_COUNT,
-    signals.PYTORCH_KV_CACHE_RETAINED,
-    signals.PYTORCH_KV_CACHE_WEIGHT_RATIO,
-    signals.PYTORCH_KV_CACHE_UTILIZATION,
-    signals.PYTORCH_KV_CACHE_ALIVE_SIZE,
-    signals.PYTORCH_KV_CACHE_ALIVE_COUNT,
-    signals.PYTORCH_KV_CACHE_LEAK_SCORE,
-    signals.PYTORCH_KV_CACHE_LEAK_START,
+    names.PYTORCH_KV_CACHE_TYPE,
+    names.PYTORCH_KV_CACHE_SIZE,
+    names.PYTORCH_KV_CACHE_INCREASE,
+    names.PYTORCH_KV_CACHE_TOKEN_COUNT,
+    names.PYTORCH_KV_CACHE_TOKEN_INCREASE,
+    names.PYTORCH_KV_CACHE_TOKEN_CAPACITY,
+    names.PYTORCH_KV_CACHE_LAYER_COUNT,
+    names.PYTORCH_KV_CACHE_RETAINED,
+    names.PYTORCH_KV_CACHE_WEIGHT_RATIO,
+    names.PYTORCH_KV_CACHE_UTILIZATION,
+    names.PYTORCH_KV_CACHE_ALIVE_SIZE,
+    names.PYTORCH_KV_CACHE_ALIVE_COUNT,
+    names.PYTORCH_KV_CACHE_LEAK_SCORE,
+    names.PYTORCH_KV_CACHE_LEAK_START,
 )
-_END = (*_MODEL, *_INPUT, *_TIMING, *_MEMORY, *_STEPS, signals.ERROR_TYPE)
+_END = (*_MODEL, *_INPUT, *_TIMING, *_MEMORY, *_STEPS, names.ERROR_TYPE)
 _NO_MEMORY = Memory()
 _NO_STEPS = Steps()
 _NO_USAGE = Usage()
@@ -216,7 +216,7 @@ class Inference(NamedTuple):
             KeyError: the attributes are not those of an inference.
         """
         get = attributes.get
-        shape = get(signals.PYTORCH_INPUT_SHAPE)
+        shape = get(names.PYTORCH_INPUT_SHAPE)
         memory = Memory(*map(get, _MEMORY))
         steps = Steps(*map(get, _STEPS))
         usage = Usage(*map(get, _USAGE))
@@ -224,10 +224,10 @@ class Inference(NamedTuple):
         if usage.throttle_reasons is not None:
             usage = usage._replace(throttle_reasons=tuple(usage.throttle_reasons))
         return cls(
-            operation=attributes[signals.PYTORCH_OPERATION_NAME],
+            operation=attributes[names.PYTORCH_OPERATION_NAME],
             start_ns=start_ns,
             duration_s=duration_s,
-            device=Device(attributes[signals.PYTORCH_DEVICE_TYPE], *map(get, _DEVICE[1:])),
+            device=Device(attributes[names.PYTORCH_DEVICE_TYPE], *map(get, _DEVICE[1:])),
             model=Model(*map(get, _MODEL)),
             input=Input(*map(get, _INPUT))._replace(shape=tuple(shape) if shape else None),
             timing=Timing(*map(get, _TIMING)),
@@ -238,7 +238,7 @@ class Inference(NamedTuple):
             loop=read_loop(attributes),
             syncs=Syncs.from_attributes(attributes),
             transfers=Transfers.from_attributes(attributes),
-            error_type=get(signals.ERROR_TYPE),
+            error_type=get(names.ERROR_TYPE),
             trace_id=trace_id,
             span_id=span_id,
             parent_span_id=parent_span_id,
@@ -250,9 +250,9 @@ def start_attributes(
     operation: str, model_name: str | None, device: Device
 ) -> dict[str, AttributeValue]:
     """The attributes that a span has from its start, which samplers see."""
-    attributes: dict[str, AttributeValue] = {signals.PYTORCH_OPERATION_NAME: operation}
+    attributes: dict[str, AttributeValue] = {names.PYTORCH_OPERATION_NAME: operation}
     if model_name is not None:
-        attributes[signals.PYTORCH_MODEL_NAME] = model_name
+        attributes[names.PYTORCH_MODEL_NAME] = model_name
     attributes.update(device_attributes(device))
     return attributes
 

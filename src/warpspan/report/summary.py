@@ -13,7 +13,7 @@ from warpspan.records import Inference
 from warpspan.report.leaks import Leak
 from warpspan.report.loops import LoopFigures, LoopTotals
 from warpspan.report.quantiles import Quantiles, quantiles, rank
-from warpspan.report.waiting import Waiting, WaitingSum
+from warpspan.report.syncs import Waiting, WaitingSum
 
 
 class Spread(NamedTuple):

@@ -14,7 +14,7 @@ from warpspan.report.leaks import Leak
 from warpspan.report.loops import LoopFigures
 from warpspan.report.quantiles import Quantiles
 from warpspan.report.summary import Row, Spread, Summary
-from warpspan.report.waiting import Waiting
+from warpspan.report.syncs import Waiting
 
 ABSENT = "\N{EN DASH}"
 _UNBOUNDED = 10_000

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
-from warpspan import signals
 from warpspan.records import Cache, Inference
+from warpspan.signals import instruments, names
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is not read: one batch of 512 spans takes about 2 MB."""
@@ -31,9 +31,9 @@ _COMPRESSED = {
 # What a value of the wrong shape raises on its way through the parser.
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 _CACHE_LEVELS = (
-    signals.METRIC_PYTORCH_KV_CACHE_USAGE,
-    signals.METRIC_PYTORCH_KV_CACHE_COUNT,
-    signals.METRIC_PYTORCH_KV_CACHE_LEAK_SCORE,
+    instruments.PYTORCH_KV_CACHE_USAGE,
+    instruments.PYTORCH_KV_CACHE_COUNT,
+    instruments.PYTORCH_KV_CACHE_LEAK_SCORE,
 )
 _CACHE_LEVEL_NAMES = frozenset(metric.name for metric in _CACHE_LEVELS)
 _Series: TypeAlias = tuple[str, str, str]
@@ -84,7 +84,7 @@ class OtlpJsonReader:
         """Inferences without a whole span, by reason, from warpspan's metrics."""
         reasons: Counter[str] = Counter()
         for (_, attributes, _), value in self._dropped.items():
-            reasons[json.loads(attributes).get(signals.WARPSPAN_DROP_REASON, "unknown")] += value
+            reasons[json.loads(attributes).get(names.WARPSPAN_DROP_REASON, "unknown")] += value
         return dict(reasons)
 
     def kv_cache_levels(self) -> dict[tuple[str, str], tuple[int, int, float]]:
@@ -96,7 +96,7 @@ class OtlpJsonReader:
         sizes, counts, scores = (self._levels.get(metric.name, {}) for metric in _CACHE_LEVELS)
         for (process, attributes), (_, score) in scores.items():
             series = (process, attributes)
-            model = str(json.loads(attributes).get(signals.PYTORCH_MODEL_NAME, ""))
+            model = str(json.loads(attributes).get(names.PYTORCH_MODEL_NAME, ""))
             size, count, highest = levels.get((process, model), (0, 0, 0.0))
             levels[process, model] = (
                 size + int(sizes.get(series, (0, 0))[1]),
@@ -156,7 +156,7 @@ class OtlpJsonReader:
     def _read_span(self, span: Any, process: str) -> Inference | None:
         try:
             attributes = _attributes(span)
-            if signals.PYTORCH_OPERATION_NAME not in attributes:
+            if names.PYTORCH_OPERATION_NAME not in attributes:
                 self.other_spans += 1
                 return None
             start_ns = int(span["startTimeUnixNano"])
@@ -182,9 +182,9 @@ class OtlpJsonReader:
         process = _process(block)
         for scope in block["scopeMetrics"]:
             for metric in scope["metrics"]:
-                if metric["name"] == signals.METRIC_PYTORCH_INFERENCE_DURATION.name:
+                if metric["name"] == instruments.PYTORCH_INFERENCE_DURATION.name:
                     _count(self._counted, process, metric["histogram"], "count")
-                elif metric["name"] == signals.METRIC_WARPSPAN_DROPPED.name:
+                elif metric["name"] == instruments.WARPSPAN_DROPPED.name:
                     _count(self._dropped, process, metric["sum"], "asInt")
                 elif metric["name"] in _CACHE_LEVEL_NAMES:
                     data = metric.get("gauge") or metric["sum"]

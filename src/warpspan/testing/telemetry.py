@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import warpspan
-from warpspan import signals
 from warpspan.records import Inference
+from warpspan.signals import names
 from warpspan.testing.machine import activated
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class InMemoryTelemetry:
                 parent_span_id=f"{span.parent.span_id:016x}" if span.parent else "",
             )
             for span in self.spans()
-            if signals.PYTORCH_OPERATION_NAME in (span.attributes or {})
+            if names.PYTORCH_OPERATION_NAME in (span.attributes or {})
         ]
 
     def metrics(self) -> dict[str, list[DataPointT]]:

@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from warpspan.emit.telemetry import Telemetry
+from warpspan.emit.emitter import Telemetry
 from warpspan.records import CacheState, DeviceSample, DeviceState, DeviceUsage, Quantities
 
 

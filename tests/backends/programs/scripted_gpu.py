@@ -26,7 +26,7 @@ from opentelemetry.trace import SpanKind, use_span
 
 import warpspan
 from warpspan.device import sampler
-from warpspan.instrumentor import active_tracker
+from warpspan.instrumentor import active_session
 from warpspan.testing import ScriptedClock, ScriptedDevice
 
 MIB = 1 << 20
@@ -88,7 +88,7 @@ def request(tracer, clock, route, model, texts):
     span.end(clock.wall_ns())
     clock.advance(PAUSE_S)
     # warpspan.flush() would export the metrics, too, and the series get points at different times.
-    assert active_tracker().completion.flush(60)
+    assert active_session().finisher.flush(60)
 
 
 def main():

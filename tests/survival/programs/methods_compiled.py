@@ -15,7 +15,7 @@ if sys.argv[1] != "never":
     from warpspan import instrumentor
 
     warpspan.WarpspanInstrumentor().instrument()
-    instrumentor._instrumentation._patch_tensors()  # as when CUDA is initialised
+    instrumentor.active_session()._patch_tensors()  # as when CUDA is initialised
 
 import torch._dynamo
 from torch._dynamo.testing import CompileCounter

@@ -2,9 +2,9 @@
 
 import sys
 
-from warpspan.device import none
+from warpspan.device import discovery
 
-driver = none.driver()
+driver = discovery.open_driver()
 driver.open()
 print(driver.problem)
 print("pynvml" in sys.modules)

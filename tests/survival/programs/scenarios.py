@@ -68,7 +68,12 @@ class FileMetricExporter(MetricExporter):
                 for metric in scope.metrics:
                     for point in metric.data.data_points:
                         value = point.count if hasattr(point, "count") else point.value
-                        line = {"metric": metric.name, "value": value, "process": os.getpid()}
+                        line = {
+                            "metric": metric.name,
+                            "value": value,
+                            "time": point.time_unix_nano,
+                            "process": os.getpid(),
+                        }
                         append(self.path, line)
         return MetricExportResult.SUCCESS
 

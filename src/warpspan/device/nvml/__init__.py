@@ -1,0 +1,1 @@
+"""NVIDIA's management library: the only room that calls NVML."""

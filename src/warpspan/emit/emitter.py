@@ -1,0 +1,136 @@
+"""The sink of the tracker: spans and metrics together, on the providers of the user's choice."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from opentelemetry import metrics, trace
+
+from warpspan import guard
+from warpspan.emit.cache_metrics import CacheMetrics
+from warpspan.emit.device_metrics import DeviceMetrics
+from warpspan.emit.loop_metrics import LoopMetrics
+from warpspan.emit.metrics import Finisher, Metrics
+from warpspan.emit.spans import OpenSpan, Spans
+from warpspan.emit.transfer_metrics import TransferMetrics
+from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
+
+_SCOPE = "warpspan"
+
+# A provider gets so much longer than a flush waits for it, so that it never raises in time because
+# its time is up: it counts whole milliseconds, and by the system's clock.
+_PROVIDER_MARGIN_S = 0.1
+
+
+class Emitter:
+    """Emits through the given providers, or the global ones, also where those are set later."""
+
+    def __init__(
+        self,
+        version: str,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        *,
+        steps: str = "summary",
+    ) -> None:
+        self._providers = (tracer_provider, meter_provider)
+        self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider), steps)
+        self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
+        self._metrics: Metrics | None = None
+        self._device_metrics: DeviceMetrics | None = None
+        self._cache_metrics: CacheMetrics | None = None
+        self._loop_metrics = LoopMetrics(self._meter)
+        self._transfer_metrics: TransferMetrics | None = None
+        # What the caller's thread calls for each inference, without a frame of its own.
+        self.start = self._spans.start
+        self.leave = self._spans.leave
+        self.request = self._spans.request
+        self.ids = self._spans.ids
+        self.end_span = self._spans.finish
+
+    def observe(
+        self,
+        devices: Callable[[], Iterable[DeviceState]],
+        finisher: Finisher,
+        usage: Callable[[], Iterable[DeviceUsage]],
+        caches: Callable[[], Iterable[CacheState]],
+        skipped: Mapping[str, int],  # noqa: ARG002
+        *,
+        hardware: bool,
+    ) -> None:
+        """Create the metrics, those that are asked for included."""
+        self._metrics = Metrics(self._meter, devices, finisher)
+        self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
+        self._cache_metrics = CacheMetrics(self._meter, caches)
+        self._transfer_metrics = TransferMetrics(self._meter)
+
+    def close(self) -> None:
+        """Observe nothing any more. What is in flight can still be finished."""
+        for metrics_ in (
+            self._metrics,
+            self._device_metrics,
+            self._cache_metrics,
+            self._transfer_metrics,
+        ):
+            if metrics_ is not None:
+                metrics_.close()
+
+    def record_metrics(self, opened: OpenSpan, record: Inference) -> None:
+        """Record the metrics of a finished inference."""
+        if self._metrics is not None:
+            self._metrics.record(record, opened[3], opened[1])
+        if record.usage is not None and self._device_metrics is not None:
+            self._device_metrics.record(record, record.usage, opened[1])
+        if record.cache is not None and self._cache_metrics is not None:
+            self._cache_metrics.record(record, record.cache, opened[1])
+        if record.loop is not None:
+            self._loop_metrics.record(record, record.loop, opened[1])
+        waited = record.syncs is not None or record.transfers is not None
+        if waited and self._transfer_metrics is not None:
+            self._transfer_metrics.record(record)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Have the providers export what they hold; False where one could not in time."""
+        deadline = time.monotonic() + timeout_s
+        tracer_provider, meter_provider = self._providers
+        flushed = True
+        for provider in (
+            tracer_provider or trace.get_tracer_provider(),
+            meter_provider or metrics.get_meter_provider(),
+        ):
+            flush: Any = getattr(provider, "force_flush", None)  # the API's own has none
+            if flush is None:
+                continue
+            flushed = _flush_in_time(flush, max(0.001, deadline - time.monotonic())) and flushed
+        return flushed
+
+
+def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
+    """Whether a provider flushed in time.
+
+    On a thread of its own, because the SDK's batch processors wait for their exporter however
+    long it takes. What that thread meets after its time is nobody's fault.
+    """
+    deadline = time.monotonic() + timeout_s
+    flushed: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            flushed.put(flush(round((timeout_s + _PROVIDER_MARGIN_S) * 1e3)) is not False)
+        except Exception as error:
+            if time.monotonic() < deadline:
+                guard.caught("flush", error)
+            flushed.put(False)
+
+    try:
+        threading.Thread(target=run, name="warpspan-flush", daemon=True).start()
+        return flushed.get(timeout=timeout_s)
+    except queue.Empty:
+        return False
+    except RuntimeError as error:  # no more threads
+        guard.caught("flush", error)
+        return False

@@ -1,0 +1,1 @@
+"""The finisher's thread: closed inferences become records."""

@@ -1,0 +1,1 @@
+"""Patches of torch itself, one patched surface per file."""

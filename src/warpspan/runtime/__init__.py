@@ -1,0 +1,1 @@
+"""The caller's thread: what a module call is, the open inference and its steps."""

@@ -1,0 +1,331 @@
+"""Opens what a caller begins: an inference, a step of the one that is open, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, Protocol, TypeAlias
+
+import torch
+
+from warpspan import guard
+from warpspan.config import Settings
+from warpspan.probes import clock, inputs
+from warpspan.probes.graphs import Graphs
+from warpspan.probes.kv_observer import cache_call_of
+from warpspan.probes.model import ModelInfo, ModelRegistry, is_training
+from warpspan.probes.runtime_device import MeterFactory, RuntimeDevice, RuntimeDevices
+from warpspan.records import DeviceState, start_attributes
+from warpspan.records.skips import SkipReason
+from warpspan.runtime.admission import (
+    FAKE,
+    Admission,
+    dispatch_mode,
+    graph_task_id,
+    is_compiling,
+    tracing_state,
+)
+from warpspan.runtime.scopes import NO_SCOPE, Skipped, current, is_open, leave
+from warpspan.runtime.steps import LoopScope, MarkedStep, RepeatedStep, StepScope
+from warpspan.runtime.transfer_attribution import TransferAttribution
+from warpspan.runtime.window import SpanSource, Window, disown
+
+Scope: TypeAlias = RepeatedStep | Skipped | StepScope | Window
+
+_is_grad_enabled = torch.is_grad_enabled
+
+
+class ClosedWindows(Protocol):
+    """Where windows go when they are closed; the finisher implements it."""
+
+    #: Inferences that were not recorded, or not whole, by reason.
+    dropped: Counter[str]
+
+    @property
+    def full(self) -> bool:
+        """Whether an inference that began now would have to be dropped."""
+
+    def push(self, window: Window) -> None:
+        """Take a closed window. Runs on the caller's thread, waits for nothing, never raises."""
+
+
+class Tracker:
+    """The caller's side of one session.
+
+    Args:
+        settings: what the user chose.
+        spans: where spans begin.
+        closed: where windows go when they are closed.
+        meter: makes the meter of a CUDA device, or None where it has none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spans: SpanSource,
+        closed: ClosedWindows,
+        meter: MeterFactory | None = None,
+    ) -> None:
+        self.settings = settings
+        self._spans = spans
+        self._closed = closed
+        self._meter = meter
+        self.admission = Admission(settings)
+        self.attribution = TransferAttribution(spans)
+        self.registry = ModelRegistry(self.admission.of_model)
+        self.graphs = Graphs()
+        self.runtime_devices = self._make_runtime_devices()
+
+    def open_call(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Scope | None:
+        """A scope for a module call that nothing open covers; None where it passes transparently.
+
+        An error of ours leaves the call unrecorded.
+        """
+        try:
+            outer = current.get()
+            if outer.repeated is module and not self.graphs.open and outer.repeat.open(kwargs):
+                return outer.repeat  # type: ignore[no-any-return]
+            if (
+                tracing_state() is not None  # torch.jit.trace
+                or is_compiling()  # torch.export
+                or graph_task_id() != -1  # checkpoint recompute in a backward
+                or "_is_replica" in module.__dict__  # DataParallel
+                or dispatch_mode(FAKE) is not None
+            ):
+                return self.admission.not_run(module)
+            if self.graphs.open and self._capture(module, args, kwargs):
+                # The graph's replay is the inference, its capture computes nothing.
+                return self.admission.skip(SkipReason.GRAPH_CAPTURE)
+            if outer is not NO_SCOPE:
+                if not outer.takes_steps:
+                    outer = self.innermost()
+                if outer.takes_steps:
+                    return self._open_step(outer, module, args, kwargs)
+            if _is_grad_enabled() and not self.settings.training and is_training(module):
+                self.attribution.forget()
+                return self.admission.skip(SkipReason.TRAINING)
+            model_info = self.registry.model_info(module)
+            if not model_info.recorded:
+                if model_info.has_state:  # else it may prepare the input of one that is recorded
+                    self.attribution.forget()
+                return self.admission.skip(model_info.skip_reason or SkipReason.FAULT)
+            return self._open_admitted(model_info, args, kwargs)
+        except Exception as error:
+            guard.caught("begin", error)
+            return self.admission.skip(SkipReason.FAULT)
+
+    def _open_admitted(
+        self, model_info: ModelInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Skipped | Window:
+        if model_info.start is None:
+            model_info.runtime_device = self.runtime_devices.at(model_info.device)
+            model_info.start = start_of("forward", model_info.name, model_info.runtime_device)
+        name, attributes = model_info.start
+        try:
+            seen = inputs.look(args, kwargs)
+        except Exception as error:  # a mapping of the user's may do anything
+            guard.caught("input", error)
+            seen = None
+        cache_call = None
+        if model_info.cache_looks or kwargs:
+            cache_call = cache_call_of(model_info, args, kwargs)
+        scope = self.open(model_info.runtime_device, name, attributes, "forward", model_info, seen)
+        if cache_call is not None and isinstance(scope, Window):
+            scope.cache_call, scope.cache_observer = cache_call, cache_call.observer
+        return scope
+
+    def _open_step(
+        self,
+        outer: MarkedStep | LoopScope | Window,
+        module: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Skipped | StepScope:
+        # One that was called before is not looked at anew: only the first step identifies its model.
+        model_info = outer.model_info
+        if model_info is None or model_info.module() is not module:
+            model_info = outer.model_info = self.registry.model_info(module)
+        if not model_info.recorded:
+            return Skipped()
+        window, cache_call = outer.window, None
+        if model_info.cache_looks or kwargs:
+            observer = window.cache_observer
+            if observer is None or not observer.knows(kwargs):
+                cache_call = cache_call_of(model_info, args, kwargs, window)
+        seen = inputs.look(args, kwargs) if window.seen is None else None
+        step = outer.step(model_info, seen, (module, args, kwargs))
+        step.cache_call = cache_call
+        return step
+
+    def _capture(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether a module call is captured and not run; the graph then remembers the module."""
+        graph = self.graphs.here()
+        if graph is None:
+            return False
+        graph.called(
+            self.registry.model_info(module),
+            inputs.look(args, kwargs),
+            training=_is_grad_enabled() and is_training(module),
+        )
+        return True
+
+    def open_replay(self, graph: Any) -> Scope | None:
+        """A scope for a graph's replay that nothing open covers; None where it is no inference.
+
+        Backward passes that `make_graphed_callables` captured replay inside autograd.
+        """
+        try:
+            if graph_task_id() != -1:
+                return None
+            known = self.graphs.of(graph)
+            if known.excluded or (known.training and not self.settings.training):
+                reason = SkipReason.EXCLUDED if known.excluded else SkipReason.TRAINING
+                return self.admission.skip(reason)
+            model = known.model
+            if known.start is None:
+                devices = self.runtime_devices
+                device = devices.at(known.device) if known.device else devices.current()
+                name = None if model is None else model.name
+                known.start = device, *start_of("graph_replay", name, device)
+            runtime_device, name, attributes = known.start
+            if current.get() is not NO_SCOPE:
+                outer = self.innermost()
+                if outer.takes_steps:
+                    timeline = runtime_device.timeline
+                    capturing = timeline is not None and timeline.capturing
+                    return None if capturing else outer.step(model, known.seen)
+            return self.open(runtime_device, name, attributes, "graph_replay", model, known.seen)
+        except Exception as error:
+            guard.caught("begin", error)
+            return None
+
+    def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Skipped | Window:
+        """A scope for an inference that the user names; module calls inside are its steps."""
+        try:
+            model_info: ModelInfo | str | None = model if isinstance(model, str) else None
+            if isinstance(model, torch.nn.Module):
+                model_info = self.registry.model_info(model)
+                runtime_device = self.runtime_devices.at(model_info.device)
+            else:
+                runtime_device = self.runtime_devices.current()
+            name = model_info.name if isinstance(model_info, ModelInfo) else model_info
+            outer = self.innermost()
+            return self.open(
+                runtime_device,
+                *start_of(operation, name, runtime_device),
+                operation,
+                model_info,
+                takes_steps=True,
+                nested=isinstance(outer, (MarkedStep, LoopScope, StepScope, Window))
+                and is_open(outer),
+                # In an event loop the thread also works for others while this one waits.
+                cpu_time=asyncio._get_running_loop() is None,
+            )
+        except Exception as error:
+            guard.caught("begin", error)
+            return self.admission.skip(SkipReason.FAULT)
+
+    def open(
+        self,
+        runtime_device: RuntimeDevice,
+        name: str,
+        attributes: dict[str, Any],
+        operation: str,
+        model: ModelInfo | str | None,
+        seen: inputs.Seen | None = None,
+        *,
+        takes_steps: bool = False,
+        nested: bool = False,
+        cpu_time: bool = True,
+    ) -> Skipped | Window:
+        """Open an inference; the arguments are those of `Window`, and its span's begin."""
+        has_timeline = runtime_device.timeline is not None
+        if has_timeline and runtime_device.timeline.capturing:  # type: ignore[union-attr]
+            # A capture that Python code did not begin.
+            return self.admission.skip(SkipReason.GRAPH_CAPTURE)
+        if self._closed.full:
+            self._closed.dropped["queue_full"] += 1
+            self.attribution.forget()
+            return Skipped()
+        arrived = self.attribution.take() if has_timeline else None
+        start_ns, began_ns = clock.wall_ns(), clock.host_ns()
+        span = self._spans.start(name, attributes, start_ns)
+        if span is None:
+            return self.admission.skip(SkipReason.SUPPRESSED)
+        window = Window(
+            runtime_device,
+            span,
+            start_ns,
+            began_ns,
+            self._on_close,
+            operation,
+            model,
+            seen,
+            takes_steps=takes_steps,
+            nested=nested,
+            cpu_time=cpu_time,
+        )
+        if arrived is not None:
+            window.sync_copies = arrived
+        try:
+            window.begin()
+        except BaseException:
+            window.close()  # a KeyboardInterrupt must not leave the caller inside
+            raise
+        return window
+
+    def _on_close(self, window: Window) -> None:
+        try:
+            if leave(window):
+                self._spans.leave(window.span)
+            if current.get() is not NO_SCOPE:
+                self.innermost()
+            if window.runtime_device.timeline is not None:
+                self.attribution.ended(window)
+        except Exception as error:
+            guard.caught("end", error)
+        self._closed.push(window)
+
+    def innermost(self) -> Any:
+        """The scope that the caller is in, now that those are left that ended.
+
+        One may have ended where it could not be left: on another thread, or out of turn.
+        """
+        scope = current.get()
+        while not is_open(scope) and leave(scope):
+            if isinstance(scope, Window):
+                self._spans.leave(scope.span)
+            scope = current.get()
+        return scope
+
+    def devices(self) -> list[DeviceState]:
+        """The devices of this process on which inferences ran."""
+        return [runtime_device.state for runtime_device in self.runtime_devices]
+
+    def start_anew(self) -> None:
+        """Begin anew in a forked child: what is open is the parent's to end."""
+        disown(current.get(), lambda window: self._spans.leave(window.span))
+        current.set(NO_SCOPE)
+        self.runtime_devices = self._make_runtime_devices()
+        self.registry.forget()
+        self.graphs = Graphs()
+        self.attribution.reset()
+
+    def _make_runtime_devices(self) -> RuntimeDevices:
+        return RuntimeDevices(
+            memory=self.settings.memory,
+            pool_size=2 * self.settings.queue_size,
+            meter=self._meter,
+        )
+
+
+def start_of(
+    operation: str, model: str | None, runtime_device: RuntimeDevice
+) -> tuple[str, dict[str, Any]]:
+    """Name and first attributes of a span."""
+    name = operation if model is None else f"{operation} {model}"
+    return name, start_attributes(operation, model, runtime_device.device)

@@ -1,0 +1,205 @@
+"""One instrumented torch: which parts exist and how they are joined. Imports torch.
+
+The caller's thread runs hooks and tracker; closed windows go to the finisher, whose pipeline makes
+records of them; the stream hands each record to its subscribers.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing.util
+import os
+import time
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import torch
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from warpspan import __version__, guard
+from warpspan.config import Settings, environment, has_dcgm_exporter
+from warpspan.emit.emitter import Emitter
+from warpspan.finish.finisher import Finisher
+from warpspan.finish.kv_leaks import KvLeaks
+from warpspan.finish.pipeline import Pipeline, contributors
+from warpspan.finish.stream import RecordStream
+from warpspan.hooks.libraries import registry
+from warpspan.hooks.patches import Patches
+from warpspan.hooks.torch import cuda_graph, module_call, peak_memory, syncs, transfers
+from warpspan.hooks.torch.initialization import WhenInitialized
+from warpspan.probes import capture, garbage
+from warpspan.probes.memory import PeakLedger
+from warpspan.probes.runtime_device import RuntimeDevice, UsageMeter
+from warpspan.probes.transfers import forget_events, is_waiting
+from warpspan.records import CacheState, DeviceUsage
+from warpspan.runtime.tracker import Tracker
+
+if TYPE_CHECKING:
+    from warpspan.device.sampler import Sampler
+
+_logger = logging.getLogger("warpspan")
+
+
+class Session:
+    """Patches torch when made; `remove` takes everything back.
+
+    Args:
+        settings: what the user chose.
+        tracer_provider: where spans go, the global one by default.
+        meter_provider: where metrics go, likewise.
+
+    Attributes:
+        tracker: the caller's side.
+        finisher: the finisher's side.
+        stream: what was measured, as it comes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tracer_provider: TracerProvider | None,
+        meter_provider: MeterProvider | None,
+    ) -> None:
+        self._settings = settings
+        self._sampler: Sampler | None = None
+        self._emitter = Emitter(__version__, tracer_provider, meter_provider, steps=settings.steps)
+        self.stream = RecordStream(
+            {"metrics": self._emitter.record_metrics, "span": self._emitter.end_span}
+        )
+        dropped: Counter[str] = Counter()
+        self._kv_leaks = KvLeaks(dropped)
+        self.finisher = Finisher(
+            Pipeline(contributors(settings, self._kv_leaks), self.stream, self._emitter.ids),
+            settings.queue_size,
+            settings.flush_timeout_s,
+            self._hurry,
+            is_waiting,
+            dropped,
+        )
+        self.tracker = Tracker(settings, self._emitter, self.finisher, self._meter)
+        self._emitter.observe(
+            self.tracker.devices,
+            self.finisher,
+            self._usage,
+            self._caches,
+            self.tracker.admission.skipped,
+            hardware=settings.hardware_metrics == "on"
+            or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
+        )
+        garbage.watch()
+        self._survive_forks()
+        self._patches = Patches()
+        self._switch: module_call.Switch | None = None
+        self._initialized: WhenInitialized | None = None
+        try:
+            self._patch()
+        except BaseException:  # this torch lacks something: all or nothing
+            self.remove()
+            raise
+
+    def flush(self, timeout_s: float) -> bool:
+        """Finish what was closed so far and hand it to the exporters; False where time ran out."""
+        deadline = time.monotonic() + timeout_s
+        finished = self.finisher.flush(timeout_s)
+        return self._emitter.flush(max(0.0, deadline - time.monotonic())) and finished
+
+    def remove(self) -> None:
+        """Put torch back as it was, finish what is in flight and stop.
+
+        Windows that are open end without a record.
+        """
+        if self._initialized is not None:
+            self._initialized.cancel()
+        if self._switch is not None:
+            self._switch.tracker = None
+        for name in self._patches.restore():
+            _logger.info("%s stays, switched off: somebody else patched over it", name)
+        self.finisher.stop()
+        garbage.unwatch()
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._emitter.close()
+
+    def _patch(self) -> None:
+        patches, settings = self._patches, self._settings
+        switch = self._switch = module_call.patch(patches, self.tracker)
+        cuda_graph.patch(patches, switch)
+        if settings.memory:
+            peak_memory.patch(patches, self._ledger)
+        registry.patch(patches, switch)
+        if settings.transfers:
+            syncs.patch(patches, switch)
+            self._initialized = WhenInitialized(self._patch_tensors)
+
+    def _patch_tensors(self) -> None:
+        if self._switch is not None:
+            syncs.patch_tensors(self._patches, self._switch)
+            transfers.patch_tensors(self._patches, self._switch)
+
+    def _meter(self, runtime_device: RuntimeDevice) -> UsageMeter | None:
+        """The meter of a CUDA device that an inference runs on. The first one starts a sampler."""
+        if not self._settings.sample_period_s or torch.version.hip is not None:
+            return None
+        # Imported late: without a GPU nothing of it is loaded.
+        from warpspan.device.sampler import Sampler
+
+        if self._sampler is None:
+            self._sampler = Sampler(
+                self._settings.sample_period_s, environment(), self.stream.sample
+            )
+        elif self._sampler.pid != os.getpid():
+            self._sampler.reset()
+        return self._sampler.attach(runtime_device)
+
+    def _hurry(self) -> None:
+        for runtime_device in self.tracker.runtime_devices:
+            if runtime_device.meter is not None:
+                runtime_device.meter.hurry()
+
+    def _ledger(self, ordinal: int) -> PeakLedger | None:
+        return self.tracker.runtime_devices.ledger(ordinal)
+
+    def _usage(self) -> list[DeviceUsage]:
+        return [] if self._sampler is None else [meter.state for meter in self._sampler]
+
+    def _caches(self) -> list[CacheState]:
+        """The KV caches of this process that inferences took or left."""
+        return self._kv_leaks.states(caught_up=not self.finisher.waiting)
+
+    def _start_anew(self) -> None:
+        """Begin anew in a forked child: what waits and what is open is the parent's."""
+        self.tracker.start_anew()
+        self.finisher.reset()
+        self._kv_leaks.reset()
+        guard.faults.clear()
+        capture.gate.forget()
+        forget_events()
+
+    def _survive_forks(self) -> None:
+        session = weakref.ref(self)
+
+        def before() -> None:
+            if (found := session()) is not None:
+                found.finisher.pause()
+
+        def in_parent() -> None:
+            if (found := session()) is not None:
+                found.finisher.resume()
+
+        def in_child() -> None:
+            if (found := session()) is not None:
+                found._start_anew()
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+        # multiprocessing's forked children leave without running exit handlers.
+        multiprocessing.util.register_after_fork(self, Session._flush_at_child_exit)
+        if multiprocessing.process.parent_process() is not None:  # torch was imported in a child
+            self._flush_at_child_exit()
+
+    def _flush_at_child_exit(self) -> None:
+        multiprocessing.util.Finalize(
+            None, self.flush, args=(self._settings.flush_timeout_s,), exitpriority=10
+        )

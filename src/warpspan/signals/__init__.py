@@ -1,0 +1,1 @@
+"""Names of all attributes and metrics, written from registry.yaml by `make signals`."""

@@ -1,0 +1,60 @@
+"""Who is open on a device, and how long it was idle before."""
+
+from warpspan.probes.runtime_device import RuntimeDevice, host_idle_s
+from warpspan.records import Device, DeviceState
+
+S = 1_000_000_000
+
+
+def runtime_device():
+    return RuntimeDevice(Device("cpu"))
+
+
+def test_alone():
+    """The first inference knows of no gap before it; the second measures it."""
+    cpu = runtime_device()
+    first = cpu.enter()
+    assert 1 == cpu.leave(first, ended_ns=2 * S)
+    second = cpu.enter()
+    assert None is host_idle_s(first, 1 * S)
+    assert 3.0 == host_idle_s(second, 5 * S)
+    assert 1 == cpu.leave(second, ended_ns=6 * S)
+
+
+def test_overlapping():
+    """Each counts all that were open at some time while it was; overlap is no idle time."""
+    cpu = runtime_device()
+    a = cpu.enter()
+    b = cpu.enter()
+    assert DeviceState(Device("cpu"), 2, None, None) == cpu.state
+    assert 2 == cpu.leave(b, ended_ns=2 * S)
+    c = cpu.enter()
+    assert 3 == cpu.leave(a, ended_ns=3 * S)
+    assert 2 == cpu.leave(c, ended_ns=4 * S)
+    assert 0 == cpu.open
+    assert (None, 0.0) == (host_idle_s(b, 1 * S), host_idle_s(c, 2 * S + 1))
+
+
+def test_a_long_inference_around_a_short_one():
+    """The gap before the long one is that before its own begin, though the short one ended first."""
+    cpu = runtime_device()
+    cpu.leave(cpu.enter(), ended_ns=1 * S)
+    long = cpu.enter()
+    short = cpu.enter()
+    cpu.leave(short, ended_ns=6 * S)
+    cpu.leave(long, ended_ns=9 * S)
+    after = cpu.enter()
+    assert (2.0, 0.0, 1.0) == (
+        host_idle_s(long, 3 * S),
+        host_idle_s(short, 5 * S),
+        host_idle_s(after, 10 * S),
+    )
+
+
+def test_an_end_that_is_reported_late_does_not_turn_the_clock_back():
+    """The latest end counts, whatever the order in which ends are counted."""
+    cpu = runtime_device()
+    a, b = cpu.enter(), cpu.enter()
+    cpu.leave(a, ended_ns=9 * S)
+    cpu.leave(b, ended_ns=8 * S)
+    assert 1.0 == host_idle_s(cpu.enter(), 10 * S)
