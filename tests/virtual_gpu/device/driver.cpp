@@ -140,6 +140,11 @@ API int cuEventRecord(void *event, void *stream) { return cudaEventRecord(event,
 API int cuEventSynchronize(void *event) { return cudaEventSynchronize(event); }
 API int cuCtxSynchronize() { return cudaDeviceSynchronize(); }
 API int cuMemGetInfo_v2(size_t *free_bytes, size_t *total) { return cudaMemGetInfo(free_bytes, total); }
+API int cuCtxGetLimit(size_t *value, int) {
+  *value = 1 << 20;
+  return Success;
+}
+API int cuCtxSetLimit(int, size_t) { return Success; }
 API int cuTensorMapEncodeTiled() { return Success; }
 
 // The name under which this library is loaded, by which its own functions are known.
