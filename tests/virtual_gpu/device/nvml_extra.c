@@ -3,12 +3,15 @@
  * Both are one library. The figures of a `live` device are what the virtual GPU does. */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 extern int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device);
 
 int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, void **device) {
-  const int FIRST_BUS = 0x1b; /* of the domain 0000:, as cudaDeviceGetPCIBusId says it */
-  return nvmlDeviceGetHandleByIndex_v2((unsigned)(strtol(bus + 5, NULL, 16) - FIRST_BUS), device);
+  const int FIRST_BUS = 0x1b; /* as cudaDeviceGetPCIBusId says it, after the domain */
+  const char *number = strchr(bus, ':');
+  if (!number) return 2; /* NVML_ERROR_INVALID_ARGUMENT */
+  return nvmlDeviceGetHandleByIndex_v2((unsigned)(strtol(number + 1, NULL, 16) - FIRST_BUS), device);
 }
 enum { NOT_SUPPORTED = 3 };
 int nvmlDeviceGetNvLinkRemoteDeviceType(void) { return NOT_SUPPORTED; }

@@ -202,6 +202,10 @@ class VirtualGpu:
         """The script as it was at first. Memory, streams, events and graphs stay."""
         self._library.virtual_gpu_reset()
 
+    def forget(self) -> None:
+        """Start the timeline and the counts of calls anew."""
+        self._library.virtual_gpu_forget()
+
     def launch(self, name: str, seconds: float, stream: int = 0) -> None:
         """One kernel, as if torch had launched it."""
         self._library.virtual_gpu_launch(name.encode(), stream, seconds)
