@@ -78,6 +78,7 @@ class Run(NamedTuple):
     steps: tuple
     pause_s: float
     device: int
+    own_stream: bool  # and not the default one
 
 
 STEPS = st.one_of(
@@ -104,6 +105,7 @@ PROGRAMS = st.lists(
         BODIES,
         st.sampled_from([0.0, 0.0, 12e-3]),
         st.sampled_from([0, 0, 1]),
+        st.booleans(),
     ),
     min_size=1,
     max_size=4,
@@ -134,7 +136,7 @@ class Program(nn.Module):
         self.weight = nn.Parameter(torch.ones(64, device=self.device))
         self.source = torch.ones(300 * 256, device=self.device)
         self.host = {pinned: torch.ones(300 * 256, pin_memory=pinned) for pinned in (False, True)}
-        self.side = torch.cuda.Stream(self.device)
+        self.side, self.own = (torch.cuda.Stream(self.device) for _ in range(2))
         self.inner = Inner(self)
         self.graphs = {}
 
@@ -232,7 +234,8 @@ def run(gpu, models, program):
     truths = []
     for item in program:
         model = models[item.device]
-        stream = torch.cuda.current_stream(item.device)
+        default = torch.cuda.default_stream(item.device)
+        stream = model.own if item.own_stream else default
         first = gpu.length()
         ends_ns = [
             line.end_ns
@@ -241,7 +244,8 @@ def run(gpu, models, program):
             and line.kind < Kind.WAIT
         ]
         host_begin_ns = time.perf_counter_ns()
-        model(item.steps)
+        with torch.cuda.stream(stream):
+            model(item.steps)
         host_end_ns = time.perf_counter_ns()
         truths.append(
             Truth(
