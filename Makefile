@@ -30,6 +30,7 @@ lint: $(VENV)/.ready ## The checks that need no test run
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
 	$(BIN)/python scripts/signals.py --check
+	$(BIN)/python scripts/options.py --check
 
 .PHONY: format
 format: $(VENV)/.ready ## Format the sources and repair what the linter can
@@ -46,7 +47,18 @@ test-newest-python: ## The tests on Python 3.13
 
 .PHONY: test-export
 test-export: $(VENV)/.ready ## All tests, each of their spans through the export helper
-	$(BIN)/python -m pytest -p warpspan.testing.through_helper $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -p tests.support.through_helper $(PYTEST_ARGS)
+
+.PHONY: test-recipes
+test-recipes: $(VENV)/.ready ## Every command and sample of the documents, from the built wheel
+	$(BIN)/python -m pytest tests/install --ignore tests/install/test_lowest.py $(PYTEST_ARGS)
+
+.PHONY: test-lowest
+test-lowest: $(VENV)/.ready ## The wheel with the lowest versions that its metadata allows
+	$(BIN)/python -m pytest tests/install/test_lowest.py $(PYTEST_ARGS)
+
+.PHONY: check-all
+check-all: check test-oldest test-newest-python test-recipes test-lowest test-backends ## All of CI
 
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
@@ -69,12 +81,12 @@ test-backends: $(VENV)/.ready backends ## The tests on the real Collector, Jaege
 
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry
-	$(BIN)/warpspan bench overhead
-	$(BIN)/warpspan bench stalls
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.stalls
 
 .PHONY: bench-backends
 bench-backends: $(VENV)/.ready backends ## What an inference feels of faults behind the exporter
-	$(BIN)/python tests/backends/bench_faults.py
+	$(BIN)/python -m benchmarks.backends
 
 .PHONY: gpu-check
 gpu-check: ## The proof on a GPU with PYTHON=python3 as it is there; writes gpu-check.json
@@ -86,8 +98,9 @@ gpu-packages: $(UV) ## What gpu-check needs beside torch, in .cache/gpu-packages
 	  $(if $(PYTHON),--python-version $(PYTHON)) . pytest hypothesis pyyaml transformers
 
 .PHONY: signals
-signals: $(VENV)/.ready ## Write the constants and docs/signals.md from signals.yaml
+signals: $(VENV)/.ready ## Write the constants and pages made from registry.yaml and config.py
 	$(BIN)/python scripts/signals.py
+	$(BIN)/python scripts/options.py
 
 .PHONY: dashboards
 dashboards: $(VENV)/.ready ## Write Grafana's dashboards from scripts/dashboard_*.py

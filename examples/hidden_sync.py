@@ -3,7 +3,7 @@
     warpspan run -- python examples/hidden_sync.py
 
 Needs a GPU. The span says that `.item()` was called 37 times in one forward
-(`pytorch.sync.item.count`), how long the host stood still for it (`pytorch.sync.time`), and in which
+(`pytorch.sync.counts`), how long the host stood still for it (`pytorch.sync.time`), and in which
 line (`pytorch.sync.repeated.code.line.number`).
 """
 

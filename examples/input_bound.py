@@ -4,7 +4,7 @@
 
 Needs a GPU. The span says what holds the model back: `pytorch.transfer.h2d.device.share` is above 1
 (the copy of the input takes longer than the model), `pytorch.transfer.h2d.pageable.size` is all of
-it, and `pytorch.sync.to.time` is what the caller waited for it. With `--pinned` the copy is faster
+it, and `pytorch.sync.time` is what the caller waited for it. With `--pinned` the copy is faster
 and nobody waits for it.
 """
 

@@ -253,12 +253,11 @@ def throughput(
     }
 
 
-def benchmark(name: str) -> dict[str, Any]:
-    """What `warpspan bench NAME` says here: `overhead` of the processor, the others of the GPU."""
+def benchmark(*command: str) -> dict[str, Any]:
+    """The figures of a benchmark here: of `benchmarks.overhead`, or of `warpspan bench NAME`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "result.json"
-        command = [sys.executable, "-c", COMMAND, "bench", name, "--json", str(file)]
-        subprocess.run(command, cwd=ROOT, check=True)
+        subprocess.run([sys.executable, *command, "--json", file], cwd=ROOT, check=True)
         return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -289,12 +288,12 @@ def main() -> int:
     measurements: dict[str, Callable[[], dict[str, Any]]] = {
         "throughput": lambda: throughput(options.device, encoder),
         "decode": lambda: throughput(options.device, decoder),
-        "overhead": lambda: benchmark("overhead"),
+        "overhead": lambda: benchmark("-m", "benchmarks.overhead"),
     }
     if options.device == "cuda":
         measurements["replay"] = lambda: throughput(options.device, replay)
-        measurements["fused"] = lambda: benchmark("fused")
-        measurements["model"] = lambda: benchmark("model")
+        measurements["fused"] = lambda: benchmark("-c", COMMAND, "bench", "fused")
+        measurements["model"] = lambda: benchmark("-c", COMMAND, "bench", "model")
     for name, measure in measurements.items():
         print(f"gpu-check: measuring {name}", file=sys.stderr)
         try:

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import warpspan
 from warpspan import guard
-from warpspan.testing import InMemoryTelemetry
+from warpspan.testing import InMemoryTelemetry, ScriptedDevice
 
 # A shell starts what it puts in the background with some signals ignored, which children inherit.
 for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
@@ -229,6 +229,31 @@ def telemetry(uninstrumented):
     assert {0} >= {
         point.value for point in uninstrumented.points("pytorch.inference.active").values()
     }
+
+
+@pytest.fixture
+def device(request):
+    """A scripted CUDA device, and no fault of ours by its end.
+
+    `@pytest.mark.scripted_device(count=2, op_time_s=0.001)` sets it up: arguments of
+    `ScriptedDevice`, and attributes of it.
+    """
+    marker = request.node.get_closest_marker("scripted_device")
+    settings = {} if marker is None else marker.kwargs
+    arguments = settings.keys() & {"count", "total_memory"}
+    guard.forget()
+    with ScriptedDevice(**{name: settings[name] for name in arguments}) as entered:
+        for name in settings.keys() - arguments:
+            setattr(entered, name, settings[name])
+        yield entered
+    assert {} == dict(guard.faults)
+
+
+@pytest.fixture
+def recorded(device):
+    """What an instrumented program records on the scripted device."""
+    with InMemoryTelemetry() as entered:
+        yield entered
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from warpspan import environment_variables
-from warpspan.config import Configuration, Settings, load
+from warpspan.config import OPTIONS, Configuration, Settings, load
 
+ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "OTEL_PYTHON_WARPSPAN_"
 DEFAULTS = Settings(
     training=False,
@@ -157,9 +163,56 @@ def known():
     return [name for name in vars(environment_variables) if name.startswith(PREFIX)]
 
 
+def test_what_is_made_from_the_table_is_not_stale():
+    """Variables and docs/configuration.md can't drift from it."""
+    check = subprocess.run(
+        [sys.executable, ROOT / "scripts/options.py", "--check"], capture_output=True, text=True
+    )
+    assert ("", 0) == (check.stderr, check.returncode)
+
+
 def test_every_setting_has_a_variable_and_an_entry_in_the_configuration_file():
     """The three name the same things; a configuration file that is silent is the default."""
     names = [field.name for field in fields(Settings)]
     assert names == [field.name for field in fields(Configuration)]
-    assert len(names) + 2 == len(known())  # and the file and the helper of the exporters
+    assert names == [option.argument for option in OPTIONS if option.argument is not None]
+    assert known() == [option.variable for option in OPTIONS]
     assert DEFAULTS == load(vars(Configuration()), {})
+
+
+def test_the_types_of_a_configuration_file():
+    """A file's lists and numbers, each of which may be left out."""
+    types = {field.name: field.type for field in fields(Configuration)}
+    assert (bool | None, list[str] | None, int | None, float | None, str | None) == tuple(
+        types[name]
+        for name in ("training", "excluded_models", "queue_size", "flush_timeout_s", "steps")
+    )
+
+
+def test_a_new_option_is_one_entry(tmp_path):
+    """One more field of `Settings` is an argument, a variable and a row of the page."""
+    for folder in ("src/warpspan", "scripts", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    config = tmp_path / "src/warpspan/config.py"
+    field = '    speed_s: float = _option(2.0, SECONDS, "How fast.", "export.md")\n'
+    text = config.read_text()
+    config.write_text(text.replace("    training: bool", f"{field}    training: bool"))
+    program = (
+        "from warpspan import config, environment_variables as variables\n"
+        "print(config.load({}, {variables.OTEL_PYTHON_WARPSPAN_SPEED: '3'}).speed_s)\n"
+        "print(config.load({'speed_s': 4}, {}).speed_s, config.Configuration(speed_s=5).speed_s)\n"
+    )
+    output = ""
+    for command in ([tmp_path / "scripts/options.py"], ["-c", program]):
+        output += subprocess.run(
+            [sys.executable, *command],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "src")},
+        ).stdout
+    assert "3.0\n4.0 5\n" == output
+    assert (
+        f"| `{PREFIX}SPEED` | `speed_s` | seconds from 0 to 3600 | `2` "
+        "| How fast. See [export](export.md). |\n"
+    ) in (tmp_path / "docs/configuration.md").read_text()

@@ -33,6 +33,14 @@ def test_each_cause_is_logged(caplog):
     assert 3 == len(caplog.records)
 
 
+def test_causes_without_end(caplog):
+    """Classes that are made at run time are counted, and neither logged nor kept without end."""
+    for index in range(1_000):
+        guard.caught("memory", type(f"Error{index}", (Exception,), {})())
+    assert 1_000 == guard.faults["memory"]
+    assert guard.CAUSE_LIMIT == len(caplog.records) == len(guard._seen)
+
+
 def test_a_log_handler_that_raises_does_not_reach_the_host():
     """logging.raiseExceptions or not, an error while reporting an error is swallowed."""
 

@@ -13,8 +13,9 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from torch import nn
 
 import warpspan
-from warpspan import config, guard, instrumentor, session
+from warpspan import config, guard, session
 from warpspan.config import Settings
+from warpspan.hooks import on_import
 from warpspan.instrumentor import WarpspanInstrumentor, active_tracker
 
 X = torch.ones(2, 4)
@@ -116,22 +117,18 @@ def test_a_torch_that_can_be_patched_in_part(uninstrumented, monkeypatch, surfac
 
 def test_before_torch_is_imported(uninstrumented, monkeypatch):
     """Nothing happens until the host imports it; uninstrumenting before that cancels it."""
-    hooks = []
-    monkeypatch.setattr(
-        instrumentor, "register_post_import_hook", lambda hook, name: hooks.append((name, hook))
-    )
     with monkeypatch.context() as patch:
         patch.delitem(sys.modules, "torch")
         uninstrumented.instrument()
         assert active_tracker() is None
         uninstrumented.uninstrument()
         uninstrumented.instrument()
-    assert ["torch", "torch"] == [name for name, _ in hooks]
-    uninstrumented.uninstrument()
-    hooks[0][1](torch)
-    assert active_tracker() is None
-    uninstrumented.instrument()
-    hooks[1][1](torch)
+        assert 1 == len(on_import._waiting["torch"])
+        uninstrumented.uninstrument()
+        on_import._loaded(torch)
+        assert active_tracker() is None
+        uninstrumented.instrument()
+    on_import._loaded(torch)
     tracker = active_tracker()
     nn.Linear(4, 4).eval()(X)
     assert ["forward Linear"] == [span["name"] for span in uninstrumented.inferences()]

@@ -14,23 +14,25 @@ from pathlib import Path
 import pytest
 
 import warpspan
+from tests.support.house import Package
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PACKAGES = [Package(ROOT / "src" / "warpspan"), Package(ROOT / "benchmarks")]
+ROOT_MODULES_MAX = 9
+LINES_MAX = 400
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
 # The configuration; the command that makes a child's environment; the exporters' own settings;
 # Triton's own switches, which it reads when a kernel is defined.
 READ_THE_ENVIRONMENT = {
-    "bench/fused_cli.py",
     "config.py",
-    "bench/stalls_services.py",
     "cli/run.py",
     "export/distro.py",
     "export/file.py",
     "export/helper.py",
     "export/otlp.py",
-    "testing/through_helper.py",
+    "kernels/bench/fused_cli.py",
 }
 
 
@@ -73,12 +75,65 @@ def test_the_command_line_starts_without_torch():
     assert ("set()\n", 0) == (done.stdout, done.returncode), done.stderr
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_files_are_short(path):
-    """No source file has more than 400 lines, but the names that are made from registry.yaml."""
-    if path.parent.name == "signals":
-        return
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def test_files_are_short():
+    """No file has more than 400 lines, but the names that are made from registry.yaml."""
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for folder in ("src", "tests", "benchmarks", "scripts", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.parent.name != "signals" or folder != "src"
+    }
+    assert {} == {path: lines for path, lines in lengths.items() if lines > LINES_MAX}
+
+
+def test_the_root_of_the_package_is_small():
+    """What a reader sees first is a list of rooms."""
+    modules = sorted(path.name for path in (ROOT / "src" / "warpspan").glob("*.py"))
+    assert len(modules) <= ROOT_MODULES_MAX, modules
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_no_import_goes_in_a_circle(package):
+    """Not even one that is made for types or inside a function."""
+    assert [] == package.circles()
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_rooms_keep_private_names_to_themselves(package):
+    """A room uses what others offer, not what they keep."""
+    assert [] == package.private_accesses()
+
+
+HOUSE = {
+    "__init__.py": "from house.api import call",
+    "api.py": "import typing\nif typing.TYPE_CHECKING:\n    from house.low import one",
+    "low/__init__.py": "from . import one",
+    "low/one.py": "import torch\ndef _secret():\n    from ..high import Kept",
+    "low/two.py": "from house.low import one\none._secret()\ntorch._C",
+    "high/__init__.py": "class Kept:\n    def __init__(self):\n        self._mine = 1",
+    "high/user.py": "from house.low.one import _secret\nfrom house.low import one as x\nx._secret",
+    "top.py": "import house.high.user\ndef f(kept):\n    kept._mine\n    kept._replace()",
+}
+
+
+def test_the_rules_of_the_house_find_what_breaks_them(tmp_path):
+    """Circles by any kind of import, private names of modules and of objects."""
+    for name, source in HOUSE.items():
+        path = tmp_path / "house" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    assert (
+        [],
+        [
+            "house.high.user: house.low.one._secret",
+            "house.high.user: house.low.one._secret",
+            "house.top: kept._mine of house.high",
+        ],
+    ) == (Package(tmp_path / "house").circles(), Package(tmp_path / "house").private_accesses())
+    (tmp_path / "house" / "high" / "__init__.py").write_text("def f():\n    import house.low.two")
+    assert [["house.high", "house.low.one", "house.low.two"]] == (
+        Package(tmp_path / "house").circles()
+    )
 
 
 def test_one_place_reads_the_environment():

@@ -1,5 +1,7 @@
 """Settings: keyword arguments or declarative configuration before environment before default.
 
+`Settings` is the one table of options. What else names them is made from it: the declarative
+configuration here, and, by `make signals`, environment_variables.py and docs/configuration.md.
 The only reader of `os.environ` in the instrumentation.
 """
 
@@ -9,62 +11,12 @@ import difflib
 import logging
 import operator
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
-
-from warpspan import environment_variables as variables
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any, NamedTuple
 
 _logger = logging.getLogger("warpspan")
 _PREFIX = "OTEL_PYTHON_WARPSPAN_"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a user can choose. Each field is also an argument of `instrument()`.
-
-    Args:
-        training: record module calls in training mode with gradients on, too.
-        parameterless: record outermost modules without parameters and buffers, too.
-        excluded_models: patterns (as in `fnmatch`) of model class names not to record.
-        memory: read the caching allocator's counters around each inference.
-        transfers: record waits for a CUDA device, and copies to and from it.
-        queue_size: inferences that may wait for their device time and export.
-        flush_timeout_s: seconds that the end of the process may wait for them.
-        gc_freeze: take what lives once a model is warm out of garbage collection.
-        sample_period_s: seconds between two samples of a GPU; 0 takes none.
-        hardware_metrics: `on`, `off`, or `auto`: on unless DCGM exports them.
-        steps: how the steps of an inference are told: `summary`, `events` or `spans`.
-    """
-
-    training: bool = False
-    parameterless: bool = False
-    excluded_models: tuple[str, ...] = ()
-    memory: bool = True
-    transfers: bool = True
-    queue_size: int = 4096
-    flush_timeout_s: float = 5.0
-    gc_freeze: bool = False
-    sample_period_s: float = 0.2
-    hardware_metrics: str = "auto"
-    steps: str = "summary"
-
-
-@dataclass
-class Configuration:
-    """The same fields for OpenTelemetry's declarative configuration; None is the default."""
-
-    training: bool | None = None
-    parameterless: bool | None = None
-    excluded_models: list[str] | None = None
-    memory: bool | None = None
-    transfers: bool | None = None
-    queue_size: int | None = None
-    flush_timeout_s: float | None = None
-    gc_freeze: bool | None = None
-    sample_period_s: float | None = None
-    hardware_metrics: str | None = None
-    steps: str | None = None
 
 
 def _flag(value: Any) -> bool:
@@ -117,6 +69,136 @@ def _step_form(value: Any) -> str:
     return form
 
 
+class Kind(NamedTuple):
+    """The values that an option may have."""
+
+    #: Makes one of what a user wrote; KeyError, TypeError or ValueError for what is not valid.
+    parse: Callable[[Any], Any]
+    #: What is valid, in words.
+    allowed: str
+    #: Its type in a configuration file.
+    written_as: Any
+
+
+FLAG = Kind(_flag, "true or false", bool)
+PATTERNS = Kind(_patterns, "class names or patterns, separated by commas", list[str])
+SIZE = Kind(_size, "a whole number from 16 to 1000000", int)
+SECONDS = Kind(_seconds, "seconds from 0 to 3600", float)
+PERIOD = Kind(_period, "seconds from 0.1 to 10, or 0 for none", float)
+MODE = Kind(_mode, "auto, on or off", str)
+STEP_FORM = Kind(_step_form, "summary, events or spans", str)
+PATH = Kind(str, "a path", str)
+
+
+class Option(NamedTuple):
+    """One thing that a user can choose."""
+
+    #: The environment variable.
+    variable: str
+    default: Any
+    kind: Kind
+    #: One sentence.
+    meaning: str
+    #: The page of docs/ that says more.
+    page: str | None = None
+    #: The argument of `instrument()`; None for what only the exporters read.
+    argument: str | None = None
+
+
+def _option(default: Any, kind: Kind, meaning: str, page: str | None = None) -> Any:
+    return field(default=default, metadata={"kind": kind, "meaning": meaning, "page": page})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can choose. Each field is also an argument of `instrument()`."""
+
+    training: bool = _option(
+        False, FLAG, "Also record module calls in training mode with gradients on."
+    )
+    parameterless: bool = _option(
+        False, FLAG, "Also record outermost modules without parameters and buffers."
+    )
+    excluded_models: tuple[str, ...] = _option(
+        (), PATTERNS, "Model classes that are not recorded, such as `Tiny*,Reranker`."
+    )
+    memory: bool = _option(True, FLAG, "Read the allocator's counters around each inference.")
+    transfers: bool = _option(
+        True,
+        FLAG,
+        "Record waits for a CUDA device and copies to and from it; `false` leaves the methods of "
+        "tensors alone.",
+    )
+    queue_size: int = _option(
+        4096,
+        SIZE,
+        "Inferences that may wait for their device time and export; further ones are dropped and "
+        "counted in `warpspan.dropped`.",
+    )
+    flush_timeout_s: float = _option(
+        5.0, SECONDS, "How long the end of the process may wait for inferences in flight."
+    )
+    gc_freeze: bool = _option(
+        False,
+        FLAG,
+        "Once a model is warm, take what is alive out of garbage collection.",
+        "export.md#garbage-collection",
+    )
+    sample_period_s: float = _option(
+        0.2,
+        PERIOD,
+        "Time between two samples of a GPU's counters while inferences run.",
+        "device.md",
+    )
+    hardware_metrics: str = _option(
+        "auto",
+        MODE,
+        "Export the `hw.*` metrics of the GPUs in use; `auto` does unless a variable of the "
+        "environment names a dcgm-exporter.",
+    )
+    steps: str = _option(
+        "summary",
+        STEP_FORM,
+        "How the steps of an inference are recorded: `summary` in its attributes only, `events` "
+        "also one by one in an event of its span, `spans` also as child spans of the first 128.",
+        "generate.md",
+    )
+
+
+def _options() -> Iterator[Option]:
+    for one in fields(Settings):
+        # A variable's name has no unit.
+        variable = _PREFIX + one.name.removesuffix("_s").upper()
+        yield Option(variable, one.default, **one.metadata, argument=one.name)
+    yield Option(
+        f"{_PREFIX}FILE",
+        None,
+        PATH,
+        "The file that the exporter `warpspan_file` appends to; `warpspan run` sets it.",
+        "export.md",
+    )
+    yield Option(
+        f"{_PREFIX}EXPORT_HELPER",
+        True,
+        FLAG,
+        "`false` runs the official exporters behind `warpspan_otlp` and `warpspan_file` in this "
+        "process and not in a helper.",
+        "export.md",
+    )
+
+
+#: All options, those of the exporters last.
+OPTIONS: tuple[Option, ...] = tuple(_options())
+_BY_ARGUMENT = {option.argument: option for option in OPTIONS if option.argument is not None}
+
+#: The same fields for OpenTelemetry's declarative configuration; None is the default.
+Configuration = make_dataclass(
+    "Configuration",
+    [(name, option.kind.written_as | None, None) for name, option in _BY_ARGUMENT.items()],
+    namespace={"__module__": __name__},
+)
+
+
 def environment() -> Mapping[str, str]:
     """The environment of this process, for those that are told to look into it."""
     return os.environ
@@ -125,41 +207,6 @@ def environment() -> Mapping[str, str]:
 def has_dcgm_exporter(environ: Mapping[str, str]) -> bool:
     """Whether a variable names a dcgm-exporter, as Kubernetes sets for a namespace's services."""
     return any("DCGM_EXPORTER" in name for name in environ)
-
-
-_FIELDS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
-    "training": (variables.OTEL_PYTHON_WARPSPAN_TRAINING, _flag, "true or false"),
-    "parameterless": (variables.OTEL_PYTHON_WARPSPAN_PARAMETERLESS, _flag, "true or false"),
-    "excluded_models": (
-        variables.OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS,
-        _patterns,
-        "class names or patterns, separated by commas",
-    ),
-    "memory": (variables.OTEL_PYTHON_WARPSPAN_MEMORY, _flag, "true or false"),
-    "transfers": (variables.OTEL_PYTHON_WARPSPAN_TRANSFERS, _flag, "true or false"),
-    "queue_size": (
-        variables.OTEL_PYTHON_WARPSPAN_QUEUE_SIZE,
-        _size,
-        "a whole number from 16 to 1000000",
-    ),
-    "flush_timeout_s": (
-        variables.OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT,
-        _seconds,
-        "seconds from 0 to 3600",
-    ),
-    "gc_freeze": (variables.OTEL_PYTHON_WARPSPAN_GC_FREEZE, _flag, "true or false"),
-    "sample_period_s": (
-        variables.OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD,
-        _period,
-        "seconds from 0.1 to 10, or 0 for none",
-    ),
-    "hardware_metrics": (
-        variables.OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS,
-        _mode,
-        "auto, on or off",
-    ),
-    "steps": (variables.OTEL_PYTHON_WARPSPAN_STEPS, _step_form, "summary, events or spans"),
-}
 
 
 def load(
@@ -172,26 +219,25 @@ def load(
     options = options or {}
     environ = os.environ if environ is None else environ
     chosen: dict[str, Any] = {}
-    for field in fields(Settings):
-        variable, parse, allowed = _FIELDS[field.name]
-        source, value = field.name, options.get(field.name)
+    for name, option in _BY_ARGUMENT.items():
+        source, value = name, options.get(name)
         if value is None:
-            source, value = variable, environ.get(variable)
+            source, value = option.variable, environ.get(option.variable)
         if value is None or value == "":
             continue
         try:
-            chosen[field.name] = parse(value)
+            chosen[name] = option.kind.parse(value)
         except (KeyError, TypeError, ValueError):
             _logger.warning(
                 "%s=%r is not valid: give %s. Using the default, %r.",
                 source,
                 value,
-                allowed,
-                field.default,
+                option.kind.allowed,
+                option.default,
             )
-    _warn_unknown("option", set(options) - set(_FIELDS), sorted(_FIELDS))
+    _warn_unknown("option", set(options) - set(_BY_ARGUMENT), sorted(_BY_ARGUMENT))
     ours = {name for name in environ if name.startswith(_PREFIX)}
-    known = sorted(name for name in vars(variables) if name.startswith(_PREFIX))
+    known = sorted(option.variable for option in OPTIONS)
     _warn_unknown("variable", ours - set(known), known)
     return Settings(**chosen)
 

@@ -1,42 +1,43 @@
-"""The environment variables of warpspan, listed by `opentelemetry-instrument --help`."""
+"""The environment variables of warpspan, listed by `opentelemetry-instrument --help`.
+
+Written from config.py by `make signals`.
+"""
 
 OTEL_PYTHON_WARPSPAN_TRAINING = "OTEL_PYTHON_WARPSPAN_TRAINING"
-"""`true` also records module calls in training mode with gradients on. Default `false`."""
+"""Also record module calls in training mode with gradients on. Give true or false; default `false`."""
 
 OTEL_PYTHON_WARPSPAN_PARAMETERLESS = "OTEL_PYTHON_WARPSPAN_PARAMETERLESS"
-"""`true` also records outermost modules without parameters and buffers. Default `false`."""
+"""Also record outermost modules without parameters and buffers. Give true or false; default `false`."""
 
 OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS = "OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS"
-"""Comma-separated patterns of model class names that are not recorded. Default none."""
+"""Model classes that are not recorded, such as `Tiny*,Reranker`. Give class names or patterns, separated by commas; default none."""
 
 OTEL_PYTHON_WARPSPAN_MEMORY = "OTEL_PYTHON_WARPSPAN_MEMORY"
-"""`false` leaves the allocator's counters alone and memory off the spans. Default `true`."""
+"""Read the allocator's counters around each inference. Give true or false; default `true`."""
 
 OTEL_PYTHON_WARPSPAN_TRANSFERS = "OTEL_PYTHON_WARPSPAN_TRANSFERS"
-"""`false` leaves tensors' methods alone and waits and transfers off the spans. Default `true`."""
+"""Record waits for a CUDA device and copies to and from it; `false` leaves the methods of tensors alone. Give true or false; default `true`."""
 
 OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
-"""Inferences that may wait for their device time and export; more are dropped. Default 4096."""
+"""Inferences that may wait for their device time and export; further ones are dropped and counted in `warpspan.dropped`. Give a whole number from 16 to 1000000; default `4096`."""
 
 OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT = "OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT"
-"""Seconds that the end of the process may wait for inferences in flight. Default 5."""
-
-OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD = "OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD"
-"""Seconds between two samples of a GPU's counters while inferences run; 0 takes none. Default 0.2."""
-
-OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS = "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS"
-"""`on` exports the `hw.*` metrics of the GPUs in use, `off` does not, `auto` does unless a variable \
-of the environment names a dcgm-exporter. Default `auto`."""
-
-OTEL_PYTHON_WARPSPAN_STEPS = "OTEL_PYTHON_WARPSPAN_STEPS"
-"""How the steps of an inference are told: `summary` in its attributes only, `events` also one by one \
-in an event of its span, `spans` also as child spans. Default `summary`."""
-
-OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
-"""The file that the exporter `warpspan_file` appends to, which `warpspan run` sets. No default."""
-
-OTEL_PYTHON_WARPSPAN_EXPORT_HELPER = "OTEL_PYTHON_WARPSPAN_EXPORT_HELPER"
-"""`false` runs the official exporters of `warpspan_otlp` and `warpspan_file` in this process. Default `true`."""
+"""How long the end of the process may wait for inferences in flight. Give seconds from 0 to 3600; default `5`."""
 
 OTEL_PYTHON_WARPSPAN_GC_FREEZE = "OTEL_PYTHON_WARPSPAN_GC_FREEZE"
-"""`true` takes what lives once a model is warm out of garbage collection. Default `false`."""
+"""Once a model is warm, take what is alive out of garbage collection. Give true or false; default `false`."""
+
+OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD = "OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD"
+"""Time between two samples of a GPU's counters while inferences run. Give seconds from 0.1 to 10, or 0 for none; default `0.2`."""
+
+OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS = "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS"
+"""Export the `hw.*` metrics of the GPUs in use; `auto` does unless a variable of the environment names a dcgm-exporter. Give auto, on or off; default `auto`."""
+
+OTEL_PYTHON_WARPSPAN_STEPS = "OTEL_PYTHON_WARPSPAN_STEPS"
+"""How the steps of an inference are recorded: `summary` in its attributes only, `events` also one by one in an event of its span, `spans` also as child spans of the first 128. Give summary, events or spans; default `summary`."""
+
+OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
+"""The file that the exporter `warpspan_file` appends to; `warpspan run` sets it. Give a path; default none."""
+
+OTEL_PYTHON_WARPSPAN_EXPORT_HELPER = "OTEL_PYTHON_WARPSPAN_EXPORT_HELPER"
+"""`false` runs the official exporters behind `warpspan_otlp` and `warpspan_file` in this process and not in a helper. Give true or false; default `true`."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]
     BaseInstrumentor,
 )
-from wrapt import register_post_import_hook
 
 from warpspan import config, guard
+from warpspan.hooks.on_import import OnImport
 
 if TYPE_CHECKING:
     from warpspan.runtime.tracker import Tracker
@@ -33,6 +33,7 @@ class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     configuration = config.Configuration
 
     _wanted: tuple[config.Settings, Any, Any] | None = None
+    _waiting: OnImport | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The torch versions that are instrumented, pre-releases and vendor builds included."""
@@ -45,7 +46,7 @@ class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         if "torch" in sys.modules and hasattr(sys.modules["torch"], "nn"):
             self._patch()
         else:
-            register_post_import_hook(lambda _: self._patch(), "torch")
+            self._waiting = OnImport("torch", lambda _: self._patch())
 
     def _patch(self) -> None:
         global _session
@@ -64,7 +65,10 @@ class WarpspanInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         global _session
         with _lock:
             self._wanted = None
+            waiting, self._waiting = self._waiting, None
             session, _session = _session, None
+        if waiting is not None:
+            waiting.cancel()
         if session is not None:
             session.remove()
 

@@ -7,10 +7,7 @@ records of them; the stream hands each record to its subscribers.
 from __future__ import annotations
 
 import logging
-import multiprocessing.util
-import os
 import time
-import weakref
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -18,7 +15,7 @@ import torch
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from warpspan import __version__, guard
+from warpspan import __version__, forks
 from warpspan.config import Settings, environment, has_dcgm_exporter
 from warpspan.emit.emitter import Emitter
 from warpspan.finish.finisher import Finisher
@@ -29,10 +26,10 @@ from warpspan.hooks.libraries import registry
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch import cuda_graph, module_call, peak_memory, syncs, transfers
 from warpspan.hooks.torch.initialization import WhenInitialized
-from warpspan.probes import capture, garbage
+from warpspan.probes import garbage
 from warpspan.probes.memory import PeakLedger
 from warpspan.probes.runtime_device import RuntimeDevice, UsageMeter
-from warpspan.probes.transfers import forget_events, is_waiting
+from warpspan.probes.transfers import is_waiting
 from warpspan.records import CacheState, DeviceUsage
 from warpspan.runtime.tracker import Tracker
 
@@ -84,12 +81,18 @@ class Session:
             self.finisher,
             self._usage,
             self._caches,
-            self.tracker.admission.skipped,
+            self._skipped,
             hardware=settings.hardware_metrics == "on"
             or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
         )
         garbage.watch()
-        self._survive_forks()
+        forks.join(
+            before=self.finisher.pause,
+            in_parent=self.finisher.resume,
+            in_child=self._start_anew,
+            at_exit=self.finisher.drain,
+            at_child_exit=self._flush_at_child_exit,
+        )
         self._patches = Patches()
         self._switch: module_call.Switch | None = None
         self._initialized: WhenInitialized | None = None
@@ -101,6 +104,7 @@ class Session:
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
+        forks.check()
         deadline = time.monotonic() + timeout_s
         finished = self.finisher.flush(timeout_s)
         return self._emitter.flush(max(0.0, deadline - time.monotonic())) and finished
@@ -149,8 +153,6 @@ class Session:
             self._sampler = Sampler(
                 self._settings.sample_period_s, environment(), self.stream.sample
             )
-        elif self._sampler.pid != os.getpid():
-            self._sampler.reset()
         return self._sampler.attach(runtime_device)
 
     def _hurry(self) -> None:
@@ -168,38 +170,15 @@ class Session:
         """The KV caches of this process that inferences took or left."""
         return self._kv_leaks.states(caught_up=not self.finisher.waiting)
 
+    def _skipped(self) -> dict[str, int]:
+        """Calls that were no inferences, by reason."""
+        return {reason: count for reason, count in self.tracker.admission.skipped.items() if count}
+
     def _start_anew(self) -> None:
         """Begin anew in a forked child: what waits and what is open is the parent's."""
         self.tracker.start_anew()
-        self.finisher.reset()
+        self.finisher.start_anew()
         self._kv_leaks.reset()
-        guard.faults.clear()
-        capture.gate.forget()
-        forget_events()
-
-    def _survive_forks(self) -> None:
-        session = weakref.ref(self)
-
-        def before() -> None:
-            if (found := session()) is not None:
-                found.finisher.pause()
-
-        def in_parent() -> None:
-            if (found := session()) is not None:
-                found.finisher.resume()
-
-        def in_child() -> None:
-            if (found := session()) is not None:
-                found._start_anew()
-
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
-        # multiprocessing's forked children leave without running exit handlers.
-        multiprocessing.util.register_after_fork(self, Session._flush_at_child_exit)
-        if multiprocessing.process.parent_process() is not None:  # torch was imported in a child
-            self._flush_at_child_exit()
 
     def _flush_at_child_exit(self) -> None:
-        multiprocessing.util.Finalize(
-            None, self.flush, args=(self._settings.flush_timeout_s,), exitpriority=10
-        )
+        self.flush(self._settings.flush_timeout_s)

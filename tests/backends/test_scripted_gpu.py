@@ -117,12 +117,18 @@ SCORED = {
     "pytorch.energy.power": 310.0,
     "pytorch.sync.count": 3,
     "pytorch.sync.time": 1.25,
-    "pytorch.sync.to.count": 1,
-    "pytorch.sync.to.time": 0.25,
-    "pytorch.sync.cpu.count": 1,
-    "pytorch.sync.cpu.time": 1.0,
-    "pytorch.sync.synchronize.count": 1,
-    "pytorch.sync.synchronize.time": 0.0,
+    "pytorch.sync.kinds": ("cpu", "synchronize", "to"),
+    "pytorch.sync.counts": (1, 1, 1),
+    "pytorch.sync.times": (
+        1,
+        0,
+        0.25,
+    ),  # whole numbers as JSON has them, which Jaeger makes of lists
+    "pytorch.sync.place.kinds": ("cpu", "to"),
+    "pytorch.sync.place.counts": (1, 1),
+    "pytorch.sync.place.times": (1, 0.25),
+    "pytorch.sync.place.code.file.paths": (str(PROGRAM), str(PROGRAM)),
+    "pytorch.sync.place.code.line.numbers": (line_of(".cpu()"), line_of('texts.to("cuda")')),
     "pytorch.sync.longest.kind": "cpu",
     "pytorch.sync.longest.time": 1.0,
     "pytorch.sync.longest.code.file.path": str(PROGRAM),
@@ -147,6 +153,7 @@ OWN = {
     "pytorch.host.gc.count",
     "pytorch.host.gc.time",
     "pytorch.sync.longest.code.function.name",
+    "pytorch.sync.place.code.function.names",
 }
 
 

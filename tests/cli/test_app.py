@@ -66,34 +66,6 @@ def test_missing_part_of_run(module):
     )
 
 
-def test_benchmark_without_what_it_needs():
-    """A benchmark that can't be imported says what is missing."""
-    done = command(
-        "bench",
-        "overhead",
-        before="import sys; sys.modules['warpspan.bench.overhead'] = None",
-    )
-    assert (
-        2,
-        "warpspan: the benchmark needs warpspan.bench.overhead, which is not installed\n",
-    ) == (
-        done.returncode,
-        done.stderr,
-    )
-
-
-def test_benchmark_gets_its_arguments():
-    """All arguments go to the benchmark, `--help` included, and its exit code is ours."""
-    module = (
-        "import sys, types\n"
-        "module = types.ModuleType('overhead')\n"
-        "module.main = lambda arguments: print(arguments) or 5\n"
-        "sys.modules['warpspan.bench.overhead'] = module"
-    )
-    done = command("bench", "overhead", "--rounds", "3", "--help", before=module)
-    assert (5, "['--rounds', '3', '--help']\n") == (done.returncode, done.stdout)
-
-
 def test_as_a_module():
     """`python -m warpspan` is the command, under its own name."""
     done = subprocess.run(

@@ -167,7 +167,7 @@ def test_sampled_out(here, monkeypatch):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     done = run_script(MODEL + "infer(1); infer(2)", "-o", "out.jsonl")
     assert [
-        "warpspan: no inference was recorded: out.jsonl has no span of an inference, though its "
+        "warpspan: no inferences recorded: out.jsonl has no span of an inference, though its "
         "metrics count 2: the sampler left them out, or they were lost or exported elsewhere.",
         "OTEL_TRACES_SAMPLER leaves out every span that has no sampled parent.",
     ] == done.stderr.splitlines()
@@ -178,12 +178,46 @@ def test_no_inference(here):
     done = warpspan("run", "--", sys.executable, "-c", "print('hello')")
     assert (0, "hello\n") == (done.returncode, done.stdout)
     assert [
-        "warpspan: no inference was recorded: nothing was exported.",
-        "The program may have called no PyTorch module, or only modules in training mode with "
-        "gradients on, or modules without parameters; compiled functions and engines are recorded "
-        "with `warpspan.inference()`.",
+        "warpspan: no inferences recorded: no telemetry was written.",
+        "The program called no PyTorch module that warpspan saw. Wrap compiled functions and engines "
+        "in `warpspan.inference()` to record them.",
     ] == done.stderr.splitlines()
     assert [] == [*here.glob("*.jsonl")]
+
+
+SKIPPED = """
+import torch
+from torch._subclasses import FakeTensorMode
+model = torch.nn.Linear(4, 4)
+for _ in range(40):
+    model(torch.ones(2, 4))
+with FakeTensorMode() as mode, torch.no_grad():
+    torch.nn.Linear(4, 4)(torch.ones(2, 4))
+"""
+
+
+def test_calls_that_are_no_inferences(here):
+    """They are counted by reason, and named where nothing else was recorded."""
+    done = run_script(SKIPPED, "-o", "out.jsonl")
+    assert (
+        "41 calls were skipped: training mode with gradients 40, fake tensors 1."
+        == done.stderr.splitlines()[-1]
+    )
+    summary = warpspan("report", "--json", "out.jsonl")
+    assert 1 == summary.returncode
+
+
+def test_calls_that_are_no_inferences_beside_others(here):
+    """They stand below the table, too."""
+    done = run_script(MODEL + "infer(1)" + SKIPPED, "-o", "out.jsonl")
+    assert (
+        "41 calls were skipped: training mode with gradients 40, fake tensors 1."
+        in done.stderr.splitlines()
+    )
+    summary = json.loads(warpspan("report", "--json", "out.jsonl").stdout)
+    assert {"training": 40, "fake_tensors": 1} == {
+        reason: count for reason, count in summary["skipped"].items() if count
+    }
 
 
 @pytest.mark.parametrize(
@@ -230,7 +264,7 @@ def test_signal_without_a_handler(here):
         program.send_signal(signal.SIGTERM)
         errors = program.stderr.read()
     assert -signal.SIGTERM == program.returncode
-    assert errors.startswith("warpspan: no inference was recorded: nothing was exported.\n")
+    assert errors.startswith("warpspan: no inferences recorded: no telemetry was written.\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.waiting import wait_until
 from warpspan.sources.otlp_json import OtlpJsonReader
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,14 +49,18 @@ def service(fake_library, tmp_path, port):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while server.poll() is None and time.monotonic() < deadline:
+
+    def is_up():
+        if server.poll() is not None:
+            pytest.fail(server.communicate()[1])
         try:
-            if httpx.get(f"http://127.0.0.1:{port}/healthz").json()["device"] == "cuda":
-                break
+            return httpx.get(f"http://127.0.0.1:{port}/healthz").json()["device"] == "cuda"
         except httpx.HTTPError:
-            continue
-    else:
+            return False
+
+    try:
+        wait_until(is_up, 120)
+    except TimeoutError:
         server.kill()
         pytest.fail(server.communicate()[1])
 

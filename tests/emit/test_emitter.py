@@ -63,13 +63,15 @@ class Pipeline:
             self.finisher,
             list,
             lambda: [CacheState("BertModel", RECORD.device, 8192, 2, 0.75)],
+            dict,
             hardware=True,
         )
 
     def emit(self, record=RECORD):
         opened = self.telemetry.start("forward BertModel", LABELS, record.start_ns)
         self.telemetry.leave(opened)
-        self.telemetry.finish(opened, record)
+        self.telemetry.record_metrics(opened, record)
+        self.telemetry.end_span(opened, record)
         return opened
 
     def points(self):
@@ -235,7 +237,7 @@ def test_a_metric_that_fails_does_not_cost_the_span(pipeline, monkeypatch):
     def fail(record, context):
         raise RuntimeError("no instrument")
 
-    monkeypatch.setattr(pipeline.telemetry._metrics, "record", fail)
+    monkeypatch.setattr(pipeline.telemetry._recorder, "record", fail)
     pipeline.emit()
     assert 1 == len(pipeline.exporter.get_finished_spans())
     assert {"metrics": 1} == dict(guard.faults)
@@ -257,5 +259,6 @@ def test_without_an_sdk_nothing_is_recorded_and_nothing_fails():
     telemetry = Emitter("1.2.3")
     opened = telemetry.start("forward BertModel", LABELS, 0)
     telemetry.leave(opened)
-    telemetry.finish(opened, RECORD)
+    telemetry.record_metrics(opened, RECORD)
+    telemetry.end_span(opened, RECORD)
     assert telemetry.flush(1.0)

@@ -29,7 +29,8 @@ def emit():
     def run(record):
         opened = telemetry.start("generate", record.start_attributes(), record.start_ns)
         telemetry.leave(opened)
-        telemetry.finish(opened, record)
+        telemetry.record_metrics(opened, record)
+        telemetry.end_span(opened, record)
         data = reader.get_metrics_data()
         scopes = data.resource_metrics[0].scope_metrics if data else []
         metrics = [metric for scope in scopes for metric in scope.metrics]
@@ -53,7 +54,7 @@ def test_a_generation(emit):
     } == {
         name: [(dict(point.attributes), point.sum) for point in found]
         for name, found in points.items()
-        if name != "pytorch.inference.tokens"
+        if name not in ("pytorch.inference.tokens", "pytorch.inference.duration")
     }
     assert [
         (ours | {"pytorch.token.type": "input"}, 5),
@@ -86,4 +87,4 @@ def test_a_diffusion(emit):
 def test_other_inferences(emit):
     """No loop, no metric of one."""
     _, points = emit(RECORD._replace(loop=Loop()))
-    assert {} == points
+    assert ["pytorch.inference.duration"] == list(points)

@@ -20,15 +20,6 @@ from warpspan.export import channel as channel_module
 from warpspan.export import spawn, wire
 from warpspan.export.channel import Channel
 from warpspan.export.otlp import WarpspanSpanExporter
-from warpspan.testing.otlp import http_receiver
-
-
-@pytest.fixture
-def receiver(monkeypatch):
-    with http_receiver() as made:
-        for name, value in made.environ.items():
-            monkeypatch.setenv(name, value)
-        yield made
 
 
 @pytest.fixture

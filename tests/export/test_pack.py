@@ -36,11 +36,11 @@ from opentelemetry.sdk.trace import Event, ReadableSpan  # noqa: E402
 from opentelemetry.sdk.util import BoundedList  # noqa: E402
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: E402
 
+from tests.support.otlp import grpc_receiver, http_receiver  # noqa: E402
 from warpspan.export import official  # noqa: E402
 from warpspan.export.channel import Channel  # noqa: E402
 from warpspan.export.otlp import WarpspanMetricExporter, WarpspanSpanExporter  # noqa: E402
 from warpspan.export.otlp_logs import WarpspanLogExporter  # noqa: E402
-from warpspan.testing.otlp import grpc_receiver, http_receiver  # noqa: E402
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tests.support.waiting import wait_until
 from warpspan import guard
 from warpspan.finish.finisher import Finisher
 
@@ -86,8 +87,7 @@ def test_it_wakes_again_after_a_quiet_time(finished, monkeypatch):
     made = Finisher(Jobs(lambda job, done: arrived[job.name].set()), 4, 0.0)
     made.push(Job(0))
     assert arrived[0].wait(5.0)
-    while not made._asleep:
-        pass
+    wait_until(lambda: made._asleep)
     made.push(Job(1))
     assert arrived[1].wait(5.0)
     made.stop()
@@ -189,8 +189,7 @@ def test_what_waits_and_how_long_a_turn_was(finisher):
     assert (1, None) == (finisher.waiting, finisher.longest_slice_s())
     finisher._asleep = True
     finisher.push(Job("b"))
-    while finisher.waiting:
-        pass
+    wait_until(lambda: not finisher.waiting)
     with finisher._working:
         assert finisher.longest_slice_s() > 0
     assert finisher.longest_slice_s() is None

@@ -51,17 +51,17 @@ def test_its_size_is_what_the_allocator_gets_back(telemetry, model):
     output, past = model(ids(1024), past_key_values=past)
     cache = telemetry.records()[-1].cache
     assert (2 * LAYERS * 2048 * 1024, 2048, 1024) == (
-        cache.size,
+        cache.size_bytes,
         cache.tokens,
         cache.token_increase,
     )
     limit = torch.cuda.get_device_properties(0).total_memory
-    assert cache.size / limit == cache.utilization
+    assert cache.size_bytes / limit == cache.utilization
     held = requested()
     gc.disable()
     try:
         del past
-        assert cache.size == held - requested()
+        assert cache.size_bytes == held - requested()
     finally:
         gc.enable()
     assert output is not None

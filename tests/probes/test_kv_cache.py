@@ -9,13 +9,26 @@ import pytest
 import torch
 
 import warpspan
+from tests.support.caches import (
+    BATCH,
+    FLOAT,
+    HEAD,
+    HEADS,
+    KIND,
+    LAYERS,
+    NEW,
+    Loop,
+    decoder,
+    gpt2,
+    ids,
+    mamba,
+    seen,
+    size,
+    t5,
+)
 from warpspan.probes import kv_cache
-from warpspan.probes.kv_cache import Reading
 
 transformers = pytest.importorskip("transformers")
-
-NEW = int(transformers.__version__.partition(".")[0]) >= 5
-BATCH, LAYERS, HEADS, KV_HEADS, HEAD, FLOAT = 2, 2, 4, 2, 8, 4
 
 # What 4.44 and torch 2.4 deprecate in each other's company, and its notes on tuples.
 pytestmark = [
@@ -32,64 +45,6 @@ def quiet():
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with torch.no_grad():
         yield
-
-
-def decoder(name="Llama", **config):
-    """A decoder of two layers, four heads and two of keys and values."""
-    values = {
-        "vocab_size": 64,
-        "hidden_size": HEADS * HEAD,
-        "intermediate_size": 16,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
-    kind = getattr(transformers, f"{name}Config")
-    return getattr(transformers, f"{name}ForCausalLM")(kind(**(values | config))).eval()
-
-
-def gpt2():
-    config = transformers.GPT2Config(
-        vocab_size=64, n_embd=HEADS * HEAD, n_layer=LAYERS, n_head=HEADS, bos_token_id=1,
-        eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.GPT2LMHeadModel(config).eval()
-
-
-def t5():
-    config = transformers.T5Config(
-        vocab_size=64, d_model=HEADS * HEAD, d_kv=HEAD, d_ff=16, num_layers=LAYERS,
-        num_heads=HEADS, decoder_start_token_id=0,
-    )  # fmt: skip
-    return transformers.T5ForConditionalGeneration(config).eval()
-
-
-def mamba():
-    config = transformers.MambaConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=LAYERS, state_size=4, conv_kernel=4,
-        expand=2, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    return transformers.MambaForCausalLM(config).eval()
-
-
-def ids(tokens):
-    return torch.arange(BATCH * tokens).reshape(BATCH, tokens) % 60 + 3
-
-
-def size(tokens, heads=KV_HEADS, layers=LAYERS, batch=BATCH):
-    """Bytes of the keys and values of some tokens."""
-    return 2 * layers * batch * heads * tokens * HEAD * FLOAT
-
-
-def seen(telemetry):
-    """Kind, size, increase, tokens, their increase, capacity and layers of each inference."""
-    return [record.cache and tuple(record.cache[:7]) for record in telemetry.records()]
-
-
-KIND = "dynamic" if NEW else "tuple"
 
 
 def test_llama_by_calls_of_its_own(telemetry):
@@ -270,8 +225,8 @@ def test_a_generation_that_goes_on_with_another_cache(telemetry):
     model.prepare_inputs_for_generation = replaced
     model.generate(ids(5), max_new_tokens=6, do_sample=False, eos_token_id=None)
     (record,) = telemetry.records()
-    assert (size(10), 10, 6) == (record.cache.size, record.cache.tokens, record.steps.total)
-    assert (size(10) + size(7), 2) == (record.cache.alive, record.cache.alive_count)
+    assert (size(10), 10, 6) == (record.cache.size_bytes, record.cache.tokens, record.steps.total)
+    assert (size(10) + size(7), 2) == (record.cache.alive_bytes, record.cache.alive_count)
     assert [7, 10] == [cache.get_seq_length() for cache in left]
 
 
@@ -287,7 +242,7 @@ def test_a_generation_of_every_kind(telemetry, make):
         mamba: (LAYERS * BATCH * 64 * (4 + 4) * FLOAT, None),
     }
     (cache,) = [record.cache for record in telemetry.records()]
-    assert (*sizes[make], 0) == (cache.size, cache.tokens, cache.retained)
+    assert (*sizes[make], 0) == (cache.size_bytes, cache.tokens, cache.retained_bytes)
 
 
 def test_beams_and_a_cache_that_is_given_back(telemetry):
@@ -301,7 +256,7 @@ def test_beams_and_a_cache_that_is_given_back(telemetry):
     (cache,) = [record.cache for record in telemetry.records()]
     assert output.past_key_values is not None
     expected = size(10, batch=3 * BATCH)
-    assert (expected, 10, expected) == (cache.size, cache.tokens, cache.retained)
+    assert (expected, 10, expected) == (cache.size_bytes, cache.tokens, cache.retained_bytes)
 
 
 def test_two_models_in_one_inference(telemetry):
@@ -313,7 +268,7 @@ def test_two_models_in_one_inference(telemetry):
         small(ids(1), past_key_values=small_past)
         large(ids(1), past_key_values=large_past)
     (cache,) = [record.cache for record in telemetry.records()]
-    assert (size(4, layers=4), 4) == (cache.size, cache.layers)
+    assert (size(4, layers=4), 4) == (cache.size_bytes, cache.layers)
     points = telemetry.points("pytorch.kv_cache.count")
     assert {("GPT2LMHeadModel", "cpu"), ("LlamaForCausalLM", "cpu")} == points.keys()
 
@@ -343,23 +298,6 @@ def test_no_tensor_and_no_cache_is_kept_alive(telemetry):
     finally:
         gc.enable()
     assert 2 == len(telemetry.records())
-
-
-class Loop(torch.nn.Module):
-    """A hand-written decoder that passes (key, value) tuples, batch × tokens × heads × size."""
-
-    def __init__(self, layers=LAYERS):
-        super().__init__()
-        self.embed = torch.nn.Embedding(64, KV_HEADS * HEAD)
-        self.layers = layers
-
-    def forward(self, tokens, past=None):
-        new = self.embed(tokens).unflatten(-1, (KV_HEADS, HEAD))
-        present = []
-        for number in range(self.layers):
-            old = past[number] if past is not None else (new[:, :0], new[:, :0])
-            present.append(tuple(torch.cat([part, new], dim=1) for part in old))
-        return new.sum((2, 3)), present
 
 
 def test_tuples_of_a_loop_of_ones_own(telemetry):
@@ -414,34 +352,6 @@ def test_a_model_without_a_cache_is_left_alone(telemetry, monkeypatch):
     assert [None] * 6 + [cache] == seen(telemetry)
 
 
-def test_shared_and_expanded_tensors_count_once():
-    """What is held is storage, not shape."""
-    key = torch.zeros(1, 2, 4, 8)
-    shared = [(key, key), (key.expand(3, 2, 4, 8), key[:, :, :1])]
-    reading = kv_cache.read(shared)
-    assert (2 * 4 * 8 * 4, 2) == (reading.size, reading.layers)
-
-
-def test_a_cache_that_is_built_differently_tells_less():
-    """Never an error: what is not understood is not counted."""
-
-    class StrangeCache:
-        layers = "two"
-
-        def __init__(self):
-            self.blocks = {"a": [torch.zeros(2, 3)], "b": object(), "c": None}
-
-    assert ("other", 24, None, None, None) == kv_cache.read(StrangeCache())[:5]
-    assert ("other", 0, 0) == kv_cache.read(type("EmptyCache", (), {})())[:3]
-
-
-def test_a_shell_of_quantized_tensors_counts_what_is_inside():
-    """A tensor subclass without memory of its own names the tensors that it holds."""
-    quantized = pytest.importorskip("torch.testing._internal.two_tensor").TwoTensor
-    pair = quantized(torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 2, 4))
-    assert 2 * 2 * 4 * 4 == kv_cache.read([(pair, torch.zeros(0))]).size
-
-
 def test_an_error_of_a_cache_costs_nothing_but_its_attributes(uninstrumented):
     """The inference is recorded, the fault is counted."""
     from warpspan import guard
@@ -461,8 +371,3 @@ def test_an_error_of_a_cache_costs_nothing_but_its_attributes(uninstrumented):
     assert [None] == seen(uninstrumented)
     assert {"kv cache": 1} == dict(guard.faults)
     guard.forget()
-
-
-def test_readings_are_of_what_is_held():
-    """An empty reading holds nothing."""
-    assert not Reading("dynamic", 0).held

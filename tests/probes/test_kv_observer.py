@@ -40,10 +40,10 @@ def test_a_cache_without_layers_is_measured_when_it_dies(telemetry, monkeypatch)
         assert key() is None
     (record,) = telemetry.records()
     assert (2 * 2 * 3 * 6 * 4 * 4, 6, 1, 0) == (
-        record.cache.size,
+        record.cache.size_bytes,
         record.cache.tokens,
         record.cache.layers,
-        record.cache.retained,
+        record.cache.retained_bytes,
     )
     assert 2 == len(reads)  # when it was first seen, and after that call
 
@@ -58,8 +58,8 @@ def test_a_cache_without_layers_that_is_kept(telemetry):
         cache.value_cache = []
     (record,) = telemetry.records()
     # A slice holds the storage of three tokens.
-    assert (2 * 3 * 3 * 4 * 4, 2) == (record.cache.size, record.cache.tokens)
-    assert record.cache.size == record.cache.retained
+    assert (2 * 3 * 3 * 4 * 4, 2) == (record.cache.size_bytes, record.cache.tokens)
+    assert record.cache.size_bytes == record.cache.retained_bytes
     gone = weakref.ref(cache)
     del cache
     assert gone() is None

@@ -16,15 +16,15 @@ def inference(second: int, **cache) -> Inference:
         duration_s=0.5,
         device=Device("cpu"),
         model=Model("LlamaForCausalLM"),
-        cache=Cache("dynamic", 512, 512, **cache),
+        cache=Cache("dynamic", 512, 512, alive_bytes=512 * second, **cache),
         process="p",
     )
 
 
-def leaks(inferences, levels):
+def leaks(inferences, levels, counted=None):
     history = History()
     assert inferences == list(history.passing(inferences))
-    return history.leaks(levels)
+    return history.leaks(levels, {KEY: len(inferences)} if counted is None else counted)
 
 
 KEY = ("p", "LlamaForCausalLM")
@@ -40,6 +40,24 @@ def test_a_leak_is_named_with_its_begin_and_its_rate():
     assert Leak("LlamaForCausalLM", "p", 2048, 4, 0.97, leak.since_ns, 512.0) == leak
     assert abs(leak.since_ns - START_NS - 10**9) < 1000
     assert "2025-11-23 10:00:01 UTC" == leak.since
+
+
+def test_growth_is_what_came_after_the_begin():
+    """What was alive when the leak began did not grow since; the first inference added nothing."""
+    (leak,) = leaks(GROWING, {KEY: Level(2048 + 4096, 4, 0.97)})
+    assert (2048 + 4096 - 512) / 3 == leak.per_inference_bytes
+
+
+def test_a_rate_needs_every_inference():
+    """A sampler left out others, whose number since the begin nobody knows."""
+    (leak,) = leaks(GROWING, {KEY: Level(2048, 4, 0.97)}, counted={KEY: 50})
+    assert (None, "2025-11-23 10:00:01 UTC") == (leak.per_inference_bytes, leak.since)
+
+
+def test_a_rate_needs_two_inferences():
+    """One alone has no growth."""
+    (leak,) = leaks([GROWING[4]], {KEY: Level(2048, 4, 0.97)})
+    assert None is leak.per_inference_bytes
 
 
 def test_nothing_is_named_that_was_released_after_the_last_inference():
@@ -64,12 +82,13 @@ def test_the_sentence():
     """Which model, since when, how much."""
     many = Leak("Llama", "p", 1_413_120, 60, 0.984, START_NS, 2944.0)
     assert (
-        "KV caches of Llama are not released since 2025-11-23 10:00:00 UTC: 1.35 MiB in 60 caches "
-        "now, 2.88 KiB an inference (leak score 0.98)."
+        "Possible leak: Llama has released no KV cache since 2025-11-23 10:00:00 UTC. 60 caches now "
+        "hold 1.35 MiB, growing 2.88 KiB per inference (leak score 0.98)."
     ) == leak_sentence(many)
     one = many._replace(caches=1, since_ns=None, per_inference_bytes=None)
     assert (
-        "One KV cache of Llama grows and is never cut or released: 1.35 MiB now (leak score 0.98)."
+        "Possible leak: one KV cache of Llama has grown without being cut or released. It now holds "
+        "1.35 MiB (leak score 0.98)."
     ) == leak_sentence(one)
 
 

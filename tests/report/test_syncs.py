@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from warpspan.records import Device, Inference, Model, Site, SyncKind, Syncs, Transfer, Transfers
+from warpspan.records import (
+    Device,
+    Inference,
+    Model,
+    Site,
+    SyncKind,
+    SyncPlace,
+    Syncs,
+    Transfer,
+    Transfers,
+)
 from warpspan.report.summary import summarize
 from warpspan.report.syncs import Waiting
 from warpspan.report.text import render
@@ -20,10 +30,10 @@ def inference(**values) -> Inference:
 def waiting() -> list[Inference]:
     """One that waits often, one that copies, and one that does neither."""
     items = SyncKind("item", 37, 0.3)
+    kinds = (SyncKind("cpu", 1, 0.2), items)
+    places = (SyncPlace("cpu", *SITE, 1, 0.2), SyncPlace("item", *SITE, 1, 0.01))
     return [
-        inference(
-            syncs=Syncs(38, 0.5, "cpu", 0.2, SITE, "item", SITE, (SyncKind("cpu", 1, 0.2), items))
-        ),
+        inference(syncs=Syncs(38, 0.5, "cpu", 0.2, SITE, "item", SITE, kinds, places)),
         inference(
             transfers=Transfers(
                 h2d=Transfer(2, 3 << 20, 1 << 20, 0, 0.25), d2h=Transfer(1, 4, 4, 0)
@@ -43,10 +53,42 @@ def test_sums():
         sync_time_s=0.75,
         sync_kinds={"item": 37, "cpu": 1, "to": 1},
         sync_site="decode.Decoder.forward (/app/decode.py:42)",
+        sync_site_time_s=0.21000000000000002,
         h2d=Transfer(2, 3 << 20, 1 << 20, 0, 0.25),
         d2h=Transfer(1, 4, 4, 0, None),
         d2d=Transfer(0, 0, 0, 0, None),
     )
+
+
+def test_the_place_of_most_of_the_time():
+    """Many waits of middling length at one line outweigh the longest one, which is elsewhere."""
+    loop, handle = Site("/app/decode.py", 42, "decode.step"), Site("/app/serve.py", 7, "serve")
+    syncs = Syncs(
+        total=49,
+        stalled_s=0.5,
+        longest_kind="cpu",
+        longest_s=0.02,
+        longest_site=handle,
+        kinds=(SyncKind("cpu", 1, 0.02), SyncKind("item", 48, 0.48)),
+        places=(SyncPlace("item", *loop, 48, 0.48), SyncPlace("cpu", *handle, 1, 0.02)),
+    )
+    (row,) = summarize([inference(syncs=syncs)]).rows
+    assert ("decode.step (/app/decode.py:42)", 0.48) == (
+        row.waiting.sync_site,
+        row.waiting.sync_site_time_s,
+    )
+
+
+def test_one_place_reached_by_two_kinds_of_calls():
+    """The time at a line is that of all calls on it."""
+    near, far = Site("/app/a.py", 1, "a"), Site("/app/b.py", 2, "b")
+    places = (
+        SyncPlace("item", *far, 1, 0.3),
+        SyncPlace("item", *near, 1, 0.2),
+        SyncPlace("cpu", *near, 1, 0.2),
+    )
+    (row,) = summarize([inference(syncs=Syncs(3, 0.7, places=places))]).rows
+    assert ("a (/app/a.py:1)", 0.4) == (row.waiting.sync_site, row.waiting.sync_site_time_s)
 
 
 def test_json():
@@ -77,7 +119,9 @@ def text(inferences) -> str:
 def test_columns_and_a_line():
     """Waits and bytes a call, and where the time is waited; nothing without them."""
     printed = text(waiting())
-    assert "forward Net waits per call: item 12.3, cpu 0.33, to 0.33. Most of it in " in printed
+    assert (
+        "forward Net waits per call: item 12.3, cpu 0.33, to 0.33. 210 ms of 750 ms at" in printed
+    )
     assert "decode.Decoder.forward (/app/decode.py:42)." in printed
     for cell in ("13.0", "250 ms", "1.00 MiB", "1 B"):
         assert cell in printed

@@ -180,5 +180,5 @@ def test_kv_caches_have_columns_where_there_are_any():
     text = console.file.getvalue()
     assert "KV cache" in text
     assert "23.0 KiB  -2.88 KiB" in text
-    assert "KV caches of Llama are not released: 1.35 MiB in 60 caches now" in text
+    assert "Llama has released no KV cache. 60 caches now hold 1.35 MiB" in text
     assert not any("KV cache" in line for line in show(CPU, width=200))

@@ -1,14 +1,14 @@
-"""registry.yaml is the one source of names."""
+"""registry.yaml is the one source of names, and records declare each of them once."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from warpspan.records import SYNC_KINDS, Syncs, Transfers, generation
-from warpspan.records import inference as records
-from warpspan.signals import names
+from warpspan.records import codec
+from warpspan.signals import instruments, names
 
 ROOT = Path(__file__).resolve().parents[2]
 yaml = pytest.importorskip("yaml")
@@ -28,66 +28,39 @@ def attributes():
 
 
 def test_the_constants_and_the_docs_are_what_the_registry_says():
-    """signals.py and docs/signals.md can't drift from signals.yaml."""
+    """The generated modules and docs/signals.md can't drift from registry.yaml."""
     check = subprocess.run(
         [sys.executable, ROOT / "scripts/signals.py", "--check"], capture_output=True, text=True
     )
     assert ("", 0) == (check.stderr, check.returncode)
 
 
+def described():
+    """Type of each attribute that an inference may have, by its name."""
+    elsewhere = ("metric", "step.details", "host.gpu", "bench")
+    return {
+        attribute["id"]: attribute["type"]
+        for group in groups()
+        if group["type"] == "attribute_group" and not group["id"].endswith(elsewhere)
+        for attribute in group["attributes"]
+    }
+
+
 def test_every_span_attribute_of_the_registry_is_in_a_record():
-    """A record holds all that a span can carry, so a report can read all of it back."""
-    in_records = {
-        name
-        for ids in (
-            records._DEVICE,
-            records._MODEL,
-            records._INPUT,
-            records._TIMING,
-            records._MEMORY,
-            records._STEPS,
-            records._USAGE,
-            records._CACHE,
-            generation._PHASES,
-            generation._GENERATION,
-            generation._DENOISING,
-            generation._GEN_AI,
-            generation._PREFILL_CYCLES,
-            generation._DECODE_CYCLES,
-            (  # told on the span only
-                names.PYTORCH_STEP_PHASE,
-                names.PYTORCH_STEP_PHASES,
-                names.PYTORCH_STEP_STARTS,
-                names.PYTORCH_STEP_DURATIONS,
-            ),
-            dict(Syncs().attributes()),
-            dict(Transfers().attributes()),
-            (f"pytorch.sync.{kind}.{name}" for kind in SYNC_KINDS for name in ("count", "time")),
-            (names.PYTORCH_OPERATION_NAME, names.ERROR_TYPE),
-        )
-        for name in ids
-    }
-    metrics_only = {
-        names.HW_NAME,
-        names.HW_TYPE,
-        names.HW_VENDOR,
-        names.PYTORCH_GPU_ACTIVITY,
-        names.PYTORCH_MEMORY_STATE,
-        names.PYTORCH_TOKEN_TYPE,
-        names.PYTORCH_SYNC_KIND,
-        names.PYTORCH_TRANSFER_DIRECTION,
-        names.PYTORCH_TRANSFER_MEMORY,
-        names.WARPSPAN_DROP_REASON,
-        names.WARPSPAN_FAULT_ORIGIN,
-        names.WARPSPAN_SIGNAL,
-    }
-    of_inferences = {
-        attribute["id"]
-        for attribute in attributes()
-        # Those of a benchmark's row, and those of the resource.
-        if not attribute["id"].startswith(("pytorch.bench.", "host.gpu."))
-    }
-    assert of_inferences == in_records | metrics_only
+    """A record declares all that a span can carry, with its type, so it can be read back."""
+    assert described() == {attribute.name: attribute.type for attribute in codec.attributes}
+
+
+def test_every_constant_is_used():
+    """Names are generated for the package itself: one that nobody uses is a leftover."""
+    sources = [
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "src/warpspan").rglob("*.py")
+        if path.parent.name != "signals"
+    ]
+    used = set(re.findall(r"\b(?:names|instruments)\.([A-Z0-9_]+)\b", "\n".join(sources)))
+    constants = {name for name in (*vars(names), *vars(instruments)) if name.isupper()}
+    assert set() == constants - used
 
 
 def test_no_name_is_also_a_namespace():

@@ -13,10 +13,9 @@ def counters(name, pool="all"):
 
 
 @pytest.fixture
-def device():
-    with ScriptedDevice() as device:
-        torch.cuda.init()
-        yield device
+def device(device):
+    torch.cuda.init()
+    return device
 
 
 def test_blocks_are_rounded_to_512_bytes(device):

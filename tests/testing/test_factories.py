@@ -3,14 +3,12 @@
 import pytest
 import torch
 
-from warpspan.testing import ScriptedDevice
+pytestmark = pytest.mark.scripted_device(count=2)
 
 
-@pytest.fixture
-def device():
+@pytest.fixture(autouse=True)
+def seed():
     torch.manual_seed(0)
-    with ScriptedDevice(count=2) as device:
-        yield device
 
 
 @pytest.mark.parametrize(

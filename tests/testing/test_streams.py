@@ -10,12 +10,6 @@ from warpspan.testing import ScriptedDevice
 UNRECORDED = (RuntimeError, ValueError)  # by torch's version
 
 
-@pytest.fixture
-def device():
-    with ScriptedDevice() as device:
-        yield device
-
-
 def timed():
     return torch.cuda.Event(enable_timing=True)
 

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import warpspan
 from warpspan.records import Device, Inference, Input, Memory, Model, Timing
-from warpspan.testing import InMemoryTelemetry, ScriptedDevice
+from warpspan.testing import InMemoryTelemetry
 
 UUID = "GPU-00000000-0000-0000-0000-000000000001"
 
@@ -18,20 +18,8 @@ class Classifier(torch.nn.Sequential):
         super().__init__(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
 
 
-@pytest.fixture
-def device():
-    with ScriptedDevice() as device:
-        yield device
-
-
-@pytest.fixture
-def telemetry(device):
-    with InMemoryTelemetry() as telemetry:
-        yield telemetry
-
-
 @torch.inference_mode()
-def test_whole_records_of_a_scripted_device(device, telemetry):
+def test_whole_records_of_a_scripted_device(device, recorded):
     """Two inferences of a model on the device are recorded with the script's own numbers."""
     model = Classifier().eval().to("cuda")
     x = torch.ones(2, 8, device="cuda")
@@ -47,7 +35,7 @@ def test_whole_records_of_a_scripted_device(device, telemetry):
             span_id="",
             process="",
         )
-        for record in telemetry.records()
+        for record in recorded.records()
     ]
     first = Inference(
         operation="forward",
@@ -76,7 +64,7 @@ def test_whole_records_of_a_scripted_device(device, telemetry):
 
 
 @torch.inference_mode()
-def test_warpspan_never_synchronizes(device, telemetry):
+def test_warpspan_never_synchronizes(device, recorded):
     """What it asks of the device never makes a thread wait; a program's own wait is seen."""
     model = Classifier().eval().cuda()
     x = torch.ones(2, 8, device="cuda")
@@ -85,7 +73,7 @@ def test_warpspan_never_synchronizes(device, telemetry):
     device.op_time_s = 1e-3
     for _ in range(3):
         model(x)
-    assert 3 == len(telemetry.spans())
+    assert 3 == len(recorded.spans())
     assert {} == dict(device.synchronizations)
     assert {"Event.query", "Stream.query"} == {call.name for call in device.calls}
     model(x).cpu()
@@ -93,7 +81,7 @@ def test_warpspan_never_synchronizes(device, telemetry):
 
 
 @torch.inference_mode()
-def test_a_capture_is_left_alone(device, telemetry):
+def test_a_capture_is_left_alone(device, recorded):
     """A graph is captured in global mode while an inference waits for its end to be asked for."""
     model = Classifier().eval().cuda()
     x = torch.ones(2, 8, device="cuda")
@@ -109,11 +97,11 @@ def test_a_capture_is_left_alone(device, telemetry):
         graph.capture_end()
     graph.replay()
     assert [False] == [capture.invalidated for capture in device.captures]
-    assert 3e-3 == telemetry.records()[0].timing.device_time_s
+    assert 3e-3 == recorded.records()[0].timing.device_time_s
 
 
 @torch.inference_mode()
-def test_the_users_peak_is_not_stolen(device, telemetry):
+def test_the_users_peak_is_not_stolen(device, recorded):
     """The program's own peak spans all that it did since its own reset."""
     model = Classifier().eval().cuda()
     x = torch.ones(2, 8, device="cuda")
@@ -121,18 +109,18 @@ def test_the_users_peak_is_not_stolen(device, telemetry):
     device.free(device.allocate(1 << 20))
     model(x)
     assert 5 * 512 + (1 << 20) == torch.cuda.max_memory_allocated()
-    assert 7 * 512 == telemetry.records()[0].memory.peak_bytes
+    assert 7 * 512 == recorded.records()[0].memory.peak_bytes
 
 
 @torch.inference_mode()
-def test_out_of_memory(device, telemetry):
+def test_out_of_memory(device, recorded):
     """The failed inference says what was asked for and what there was."""
     model = Classifier().eval().cuda()
     x = torch.ones(2, 8, device="cuda")
     device.fail_allocation(at=2)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         model(x)
-    [record] = telemetry.records()
+    [record] = recorded.records()
     assert "torch.OutOfMemoryError" == record.error_type
     assert (2 << 20, 6 * 512, 1) == (
         record.memory.oom_requested_bytes,
@@ -144,29 +132,29 @@ def test_out_of_memory(device, telemetry):
 def test_spans_in_order_and_under_their_parents():
     """Spans of the test's own are there too, in the order of their start."""
     model = torch.nn.Linear(2, 2).eval()
-    with InMemoryTelemetry() as telemetry:
-        tracer = telemetry.tracer_provider.get_tracer("test")
+    with InMemoryTelemetry() as recorded:
+        tracer = recorded.tracer_provider.get_tracer("test")
         with tracer.start_as_current_span("request"), torch.inference_mode():
             model(torch.ones(1, 2))
             model(torch.ones(3, 2))
-        request, first, second = telemetry.spans()
+        request, first, second = recorded.spans()
         assert ["request", "forward Linear", "forward Linear"] == [
             span.name for span in (request, first, second)
         ]
-        records = telemetry.records()
+        records = recorded.records()
         assert [1, 3] == [record.input.batch_size for record in records]
         assert {f"{request.context.span_id:016x}"} == {r.parent_span_id for r in records}
         assert f"{first.context.trace_id:032x}" == records[0].trace_id
     assert not warpspan.WarpspanInstrumentor().is_instrumented_by_opentelemetry
 
 
-def test_metrics_by_name(device, telemetry):
+def test_metrics_by_name(device, recorded):
     """Each metric's data points stand under its name."""
     model = Classifier().eval().cuda()
     device.op_time_s = 1e-3
     with torch.inference_mode():
         model(torch.ones(2, 8, device="cuda"))
-    [point] = telemetry.metrics()["pytorch.inference.device.duration"]
+    [point] = recorded.metrics()["pytorch.inference.device.duration"]
     assert (1, 3e-3, "cuda") == (
         point.count,
         point.sum,
@@ -178,30 +166,30 @@ def test_a_sampler_and_settings():
     """A sampler decides on the spans, settings reach the instrumentation."""
     model = torch.nn.Linear(2, 2).eval()
     x = torch.ones(1, 2)
-    with InMemoryTelemetry(sampler=ALWAYS_OFF) as telemetry, torch.inference_mode():
+    with InMemoryTelemetry(sampler=ALWAYS_OFF) as recorded, torch.inference_mode():
         model(x)
-        assert [] == telemetry.spans()
-        assert [1] == [p.count for p in telemetry.metrics()["pytorch.inference.duration"]]
+        assert [] == recorded.spans()
+        assert [1] == [p.count for p in recorded.metrics()["pytorch.inference.duration"]]
     with (
-        InMemoryTelemetry(excluded_models=["Linear"]) as telemetry,
+        InMemoryTelemetry(excluded_models=["Linear"]) as recorded,
         torch.inference_mode(),
     ):
         model(x)
-        assert [] == telemetry.records()
+        assert [] == recorded.records()
 
 
-def test_one_at_a_time(telemetry):
+def test_one_at_a_time(recorded):
     """Providers of somebody else are not replaced."""
     with pytest.raises(RuntimeError, match="instrumented already: uninstrument it first"):
         InMemoryTelemetry().__enter__()
 
 
-def test_an_inference_that_does_not_end(telemetry, monkeypatch):
+def test_an_inference_that_does_not_end(recorded, monkeypatch):
     """Waiting in vain is an error, not an empty list."""
     with monkeypatch.context() as patch:
         patch.setattr(warpspan, "flush", lambda timeout_s: False)
         with pytest.raises(TimeoutError, match="not finished within 5"):
-            telemetry.spans()
+            recorded.spans()
 
 
 def test_the_sdk_is_missing(monkeypatch):

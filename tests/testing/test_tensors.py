@@ -8,16 +8,14 @@ import weakref
 import pytest
 import torch
 
-from warpspan.testing import ScriptedDevice
-
 MIB = 1 << 20
 
+pytestmark = pytest.mark.scripted_device(count=2)
 
-@pytest.fixture
-def device():
+
+@pytest.fixture(autouse=True)
+def seed():
     torch.manual_seed(0)
-    with ScriptedDevice(count=2) as device:
-        yield device
 
 
 def copies(device):

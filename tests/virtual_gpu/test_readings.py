@@ -193,7 +193,7 @@ with InMemoryTelemetry(sample_period_s=0) as telemetry, torch.inference_mode():
             model(x)
         except RuntimeError as error:
             kind = type(error)
-            print(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")
+            print(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
     errors = [record.error_type for record in telemetry.records()]
     gpu.sticky(0)
 print(*errors, sum(guard.faults.values()))

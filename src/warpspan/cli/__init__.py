@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
-INSTALL = "pip install warpspan"
+from warpspan.cli.ending import INSTALL, interrupted
 
 
 def main() -> None:
@@ -21,9 +20,3 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:  # while it was still being imported
         interrupted()
-
-
-def interrupted() -> NoReturn:
-    """Say that the user ended the command, and exit as shells expect it."""
-    print("warpspan: interrupted", file=sys.stderr)
-    sys.exit(130)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -11,11 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from warpspan import __version__
-from warpspan.bench import fused_cli
-from warpspan.cli import interrupted
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
+from warpspan.cli.ending import interrupted
 from warpspan.cli.process import CannotRunError
+from warpspan.kernels.bench import fused_cli
 
 
 class _Interruptible(TyperGroup):
@@ -37,9 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench_app = typer.Typer(
-    help="Measure what warpspan costs, and whether fused kernels pay.", no_args_is_help=True
-)
+bench_app = typer.Typer(help="Measure whether fused kernels pay.", no_args_is_help=True)
 bench_app.registered_commands += fused_cli.app.registered_commands
 app.add_typer(bench_app, name="bench")
 
@@ -181,35 +178,3 @@ def doctor(
 
     if not doctor_command.doctor(as_json=as_json):
         raise typer.Exit(1)
-
-
-def _bench(name: str, arguments: list[str]) -> NoReturn:
-    try:
-        module = importlib.import_module(f"warpspan.bench.{name}")
-    except ModuleNotFoundError as missing:
-        fail(f"the benchmark needs {missing.name}, which is not installed", 2)
-    raise typer.Exit(module.main(arguments))
-
-
-@bench_app.command(
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "help_option_names": [],
-    }
-)
-def stalls(context: typer.Context) -> None:
-    """Measure how long telemetry can hold an inference up (`--help` for its options)."""
-    _bench("stalls", context.args)
-
-
-@bench_app.command(
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "help_option_names": [],
-    }
-)
-def overhead(context: typer.Context) -> None:
-    """Measure the time that an instrumented inference adds (`--help` for its options)."""
-    _bench("overhead", context.args)

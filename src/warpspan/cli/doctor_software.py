@@ -11,8 +11,8 @@ from importlib import metadata
 from urllib.parse import urlsplit
 
 from warpspan import config
-from warpspan.cli import INSTALL
 from warpspan.cli.doctor_device import has_device_files
+from warpspan.cli.ending import INSTALL
 from warpspan.cli.environment import reasons
 from warpspan.cli.finding import Finding
 from warpspan.device.driver import INSTALL as INSTALL_GPU

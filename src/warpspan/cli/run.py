@@ -15,18 +15,19 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from warpspan.cli import INSTALL, process
+from warpspan.cli import process
+from warpspan.cli.ending import INSTALL
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
 from warpspan.cli.report import nothing, output_console, read, remarks
+from warpspan.records.skips import describe
 from warpspan.report import text
 
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
 _IMPORT = "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml"
 _USUAL_REASONS = (
-    "The program may have called no PyTorch module, or only modules in training mode with "
-    "gradients on, or modules without parameters; compiled functions and engines are recorded "
-    "with `warpspan.inference()`."
+    "The program called no PyTorch module that warpspan saw. Wrap compiled functions and engines in "
+    "`warpspan.inference()` to record them."
 )
 
 
@@ -96,9 +97,11 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     summary, reader = read(str(file))
     if not summary.rows:
         why = [*reasons(os.environ), *_other_python(program)]
+        if skipped := describe(reader.skipped):
+            why.append(f"{skipped}.")
         empty = reader.lines == 0
-        found = "nothing was exported" if empty else nothing(reader, str(file))
-        _say(f"warpspan: no inference was recorded: {found}.")
+        found = "no telemetry was written" if empty else nothing(reader, str(file))
+        _say(f"warpspan: no inferences recorded: {found}.")
         _say(" ".join(why) if why else _USUAL_REASONS)
         if empty and remove_empty:
             file.unlink()

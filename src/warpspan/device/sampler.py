@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.device import discovery, identity
 from warpspan.device.driver import Driver, NoReader, Reader
 from warpspan.device.meter import Meter
@@ -54,11 +53,10 @@ class Sampler:
         self._publish_sample = publish
         self.driver: Driver | None = None
         self.reset()
+        self._forks = forks.join(in_child=self.reset)
 
     def reset(self) -> None:
         """Start anew, as in a forked child, which has none of its parent's threads."""
-        #: The process that it samples for.
-        self.pid = os.getpid()
         self._watches: list[_Watch] = []
         self._wake = threading.Event()
         self._starting = threading.RLock()
@@ -95,6 +93,7 @@ class Sampler:
 
     def stop(self) -> None:
         """End the thread. One that is inside the driver ends when the driver answers."""
+        self._forks.leave()
         self._stopped = True
         self._wake.set()
         for meter in self:
@@ -199,7 +198,7 @@ class _Watch:
         self.meter.rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)
         try:
             self.meter.add(sample)
-            self._publish(sample)
+            self._publish(sample._replace(unix_ns=clock.wall_ns()))
         except Exception as error:
             guard.caught("sampler", error)
 

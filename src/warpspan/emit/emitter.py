@@ -11,13 +11,10 @@ from typing import Any
 from opentelemetry import metrics, trace
 
 from warpspan import guard
-from warpspan.emit.cache_metrics import CacheMetrics
-from warpspan.emit.device_metrics import DeviceMetrics
-from warpspan.emit.loop_metrics import LoopMetrics
-from warpspan.emit.metrics import Finisher, Metrics
+from warpspan.emit.observable_table import Finisher, Observables, Sources
+from warpspan.emit.recorder import Recorder
 from warpspan.emit.spans import OpenSpan, Spans
-from warpspan.emit.transfer_metrics import TransferMetrics
-from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference
+from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference, StepMode
 
 _SCOPE = "warpspan"
 
@@ -35,21 +32,19 @@ class Emitter:
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
         *,
-        steps: str = "summary",
+        steps: str = StepMode.SUMMARY,
     ) -> None:
         self._providers = (tracer_provider, meter_provider)
         self._spans = Spans(trace.get_tracer(_SCOPE, version, tracer_provider), steps)
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
-        self._metrics: Metrics | None = None
-        self._device_metrics: DeviceMetrics | None = None
-        self._cache_metrics: CacheMetrics | None = None
-        self._loop_metrics = LoopMetrics(self._meter)
-        self._transfer_metrics: TransferMetrics | None = None
+        self._recorder = Recorder(self._meter)
+        self._observables: Observables | None = None
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave
         self.request = self._spans.request
         self.ids = self._spans.ids
+        # Ends the span of a finished inference. Raises what a span processor raises.
         self.end_span = self._spans.finish
 
     def observe(
@@ -58,40 +53,25 @@ class Emitter:
         finisher: Finisher,
         usage: Callable[[], Iterable[DeviceUsage]],
         caches: Callable[[], Iterable[CacheState]],
-        skipped: Mapping[str, int],  # noqa: ARG002
+        skipped: Callable[[], Mapping[str, int]],
         *,
         hardware: bool,
     ) -> None:
-        """Create the metrics, those that are asked for included."""
-        self._metrics = Metrics(self._meter, devices, finisher)
-        self._device_metrics = DeviceMetrics(self._meter, usage, hardware=hardware)
-        self._cache_metrics = CacheMetrics(self._meter, caches)
-        self._transfer_metrics = TransferMetrics(self._meter)
+        """Create the metrics that are asked for, and ask these (see `Sources`) until `close`."""
+        sources = Sources(devices, finisher, usage, caches, skipped, self._recorder.kept, hardware)
+        self._observables = Observables(self._meter, sources)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
-        for metrics_ in (
-            self._metrics,
-            self._device_metrics,
-            self._cache_metrics,
-            self._transfer_metrics,
-        ):
-            if metrics_ is not None:
-                metrics_.close()
+        if self._observables is not None:
+            self._observables.close()
 
     def record_metrics(self, opened: OpenSpan, record: Inference) -> None:
-        """Record the metrics of a finished inference."""
-        if self._metrics is not None:
-            self._metrics.record(record, opened[3], opened[1])
-        if record.usage is not None and self._device_metrics is not None:
-            self._device_metrics.record(record, record.usage, opened[1])
-        if record.cache is not None and self._cache_metrics is not None:
-            self._cache_metrics.record(record, record.cache, opened[1])
-        if record.loop is not None:
-            self._loop_metrics.record(record, record.loop, opened[1])
-        waited = record.syncs is not None or record.transfers is not None
-        if waited and self._transfer_metrics is not None:
-            self._transfer_metrics.record(record)
+        """Record the metrics of a finished inference, with exemplars of its span. Never raises."""
+        try:
+            self._recorder.record(record, opened[1])
+        except Exception as error:
+            guard.caught("metrics", error)
 
     def flush(self, timeout_s: float) -> bool:
         """Have the providers export what they hold; False where one could not in time."""

@@ -16,7 +16,7 @@ from opentelemetry.trace import (
 )
 
 from warpspan import guard
-from warpspan.records import Inference, StepTime
+from warpspan.records import DETAILS_EVENT, Inference, StepMode, StepTime, take_out_details
 from warpspan.signals import names
 
 #: Child spans of one inference: each costs the finisher about 30 µs, and the exporter as much.
@@ -38,12 +38,12 @@ class Spans:
 
     Args:
         tracer: makes them.
-        steps: how single steps are told: `summary` not at all, `events`, or `spans`.
+        steps: how single steps are recorded.
     """
 
-    def __init__(self, tracer: Tracer, steps: str = "summary") -> None:
+    def __init__(self, tracer: Tracer, steps: str = StepMode.SUMMARY) -> None:
         self._tracer = tracer
-        self._step_spans = steps == "spans"
+        self._step_spans = steps == StepMode.SPANS
 
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> OpenSpan | None:
         """Start a span and make it current; None where instrumentation is suppressed."""
@@ -93,7 +93,11 @@ class Spans:
         span, _, _, _, recording = opened
         if not recording:
             return
-        span.set_attributes(record.end_attributes())
+        attributes = record.end_attributes()
+        details = take_out_details(attributes)
+        span.set_attributes(attributes)
+        if details:
+            span.add_event(DETAILS_EVENT, details, record.end_ns)
         if record.error_type is not None:
             span.set_status(Status(StatusCode.ERROR))
         if record.loop is not None and record.loop.steps:

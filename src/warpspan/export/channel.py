@@ -18,9 +18,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
+from warpspan import forks
 from warpspan.export import wire
 from warpspan.export.batch import Batch
-from warpspan.export.forks import call_after_fork
 from warpspan.export.official import OTLP
 from warpspan.export.spawn import refusal, spawn
 
@@ -64,7 +64,7 @@ class Channel:
         #: Items that were lost, by signal and reason.
         self.dropped: Counter[tuple[str, str]] = Counter()
         self._reset()
-        call_after_fork(self._reset_in_child)
+        forks.join(in_child=self._reset_in_child)
 
     def _reset(self) -> None:
         # Re-entrant: a signal handler may shut down what its own thread is in the middle of.

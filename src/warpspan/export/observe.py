@@ -12,7 +12,7 @@ from warpspan.export.channel import Channel
 from warpspan.signals import instruments, names
 
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
-_lock = threading.Lock()
+_lock = threading.RLock()
 _created = False
 
 

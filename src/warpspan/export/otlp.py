@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_EXPORT_HELPER
 from warpspan.export import official, preferences, wire
 from warpspan.export.batch import Batch
@@ -40,7 +40,7 @@ _FLUSH_S = 30.0
 # Threads whose work nobody waits for. Under any other name an export is somebody's flush.
 _WORKERS = ("OtelBatch", "OtelPeriodicExporting")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _channels: dict[str, Channel] = {}
 
 
@@ -87,7 +87,7 @@ class Handover:
         official.check(target, self._signal, os.environ)
         self._kind = kind
         self._direct: Any = None
-        self._directing = threading.Lock()
+        self._directing = threading.RLock()
         self._channel: Channel | None = None
         self._closed = False
         chosen = os.environ.get(OTEL_PYTHON_WARPSPAN_EXPORT_HELPER, "").strip().lower()
@@ -100,6 +100,7 @@ class Handover:
 
     def send(self, items: Any, slices: Iterable[tuple[bytes, int]]) -> bool:
         """Hand over a batch; False where it is known to be lost, wholly or in part."""
+        forks.check()
         if self._closed:
             return False
         channel = self._channel

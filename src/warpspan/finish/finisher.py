@@ -7,16 +7,14 @@ that a caller wakes nobody; after a quiet time it sleeps until the next one ring
 
 from __future__ import annotations
 
-import atexit
 import queue
 import threading
 import time
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Protocol
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.runtime.window import Window
 
 # The finisher takes at most half of the GIL when it is behind and next to nothing when it keeps
@@ -72,15 +70,22 @@ class Finisher:
         #: Inferences that were not recorded, or not whole, by reason. `warpspan.dropped`.
         self.dropped: Counter[str] = Counter() if dropped is None else dropped
         self.reset()
-        _at_exit(weakref.WeakMethod(self.drain))
+
+    def start_anew(self) -> None:
+        """Begin anew in a forked child: what waits belongs to the parent."""
+        forks.keep(self._queue)
+        self.reset()
 
     def reset(self) -> None:
-        """Start anew, as in a forked child: what waits belongs to the parent."""
+        """Hold nothing, with no thread and fresh locks."""
         self.dropped.clear()
         self._queue: deque[Window] = deque()
         self._finished = 0
         self._longest_ns = 0
+        # Not re-entrant: a slice inside a slice would finish a window twice. `_worker` is the thread
+        # that holds it, so that a signal handler on that thread does not wait for itself.
         self._working = threading.Lock()
+        self._worker: int | None = None
         self._paused = False
         # Re-entrant: a signal handler may close a window while its thread starts the finisher.
         self._starting = threading.RLock()
@@ -127,6 +132,8 @@ class Finisher:
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was pushed so far, in this thread; False where time ran out."""
+        if self._worker == threading.get_ident():
+            return False
         deadline = time.monotonic() + timeout_s
         target = self._finished + len(self._queue)
         while self._finished < target:
@@ -169,6 +176,7 @@ class Finisher:
         self._bell.put(None)
 
     def _wake(self) -> None:
+        forks.check()
         with self._starting:
             self._asleep = False
             if self._thread is None or not self._thread.is_alive():
@@ -213,6 +221,13 @@ class Finisher:
 
     def _slice(self) -> bool:
         """Finish windows for about half a millisecond; False where the next one waits for its device."""
+        self._worker = threading.get_ident()
+        try:
+            return self._finish_some()
+        finally:
+            self._worker = None
+
+    def _finish_some(self) -> bool:
         until_ns = time.perf_counter_ns() + _SLICE_NS
         while self._queue and time.perf_counter_ns() < until_ns:
             window = self._queue[0]
@@ -229,21 +244,3 @@ class Finisher:
             self._queue.popleft()
             self._finished += 1
         return True
-
-
-def _at_exit(drain: weakref.WeakMethod[Callable[[], None]]) -> None:
-    """Drain when the process ends, before any tracer provider shuts down.
-
-    Exit handlers run last in, first out, and a provider registers its own when it is made, which
-    may be after us. Those of the threading module run before all others: from there ours becomes
-    the last one registered.
-    """
-
-    def run() -> None:
-        if (found := drain()) is not None:
-            found()
-
-    try:
-        threading._register_atexit(atexit.register, run)  # type: ignore[attr-defined]
-    except (AttributeError, RuntimeError):  # not CPython, or already at the end
-        atexit.register(run)

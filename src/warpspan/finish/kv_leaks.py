@@ -172,7 +172,7 @@ class KvLeaks(Contributor):
                 continue
             start, end = track.counted(draft.input.sequence_length)
             cache = self._note(track, start, end, draft.device, draft.start_ns, span_ns, turn=turn)
-            if draft.cache is None or end.size > (draft.cache.size or 0):
+            if draft.cache is None or end.size > (draft.cache.size_bytes or 0):
                 weights = track.model_info.facts().parameter_bytes
                 on_card = limit_bytes if end.kind != "offloaded" else None
                 draft.cache = cache._replace(
@@ -193,13 +193,13 @@ class KvLeaks(Contributor):
     ) -> Cache:
         cache = Cache(
             type=end.kind,
-            size=end.size,
-            increase=end.size - start.size,
+            size_bytes=end.size,
+            increase_bytes=end.size - start.size,
             tokens=end.tokens,
             token_increase=(
                 None if end.tokens is None or start.tokens is None else end.tokens - start.tokens
             ),
-            capacity=end.capacity,
+            token_capacity=end.capacity,
             layers=end.layers,
         )
         with self._lock:
@@ -212,13 +212,13 @@ class KvLeaks(Contributor):
                 self._take_out_freed(span_ns[1])
                 score = family.score
                 cache = cache._replace(
-                    alive=family.alive,
+                    alive_bytes=family.alive,
                     alive_count=family.count,
                     leak_score=score,
                     leak_start_s=family.since_ns / 1e9 if family.since_ns and score else None,
                 )
         lives = track.ref is not None and track.ref.died_ns is None
-        return cache._replace(retained=end.size if lives or end.held else 0)
+        return cache._replace(retained_bytes=end.size if lives or end.held else 0)
 
     def _family(self, model: str, device: Device) -> _Family | None:
         family = self._families.get((model, device))

@@ -27,13 +27,17 @@ class RecordStream:
     """
 
     def __init__(self, subscribers: dict[str, Subscriber]) -> None:
-        self._subscribers = tuple(subscribers.items())
+        self._subscribers = dict(subscribers)
         #: The latest samples of all devices, oldest first.
         self.samples: deque[DeviceSample] = deque(maxlen=_SAMPLES)
 
+    def subscribe(self, name: str, subscriber: Subscriber) -> None:
+        """Hand further records to one more subscriber, after the others."""
+        self._subscribers = {**self._subscribers, name: subscriber}
+
     def inference(self, span: Any, record: Inference) -> None:
         """Hand on a finished inference."""
-        for name, subscriber in self._subscribers:
+        for name, subscriber in self._subscribers.items():
             try:
                 subscriber(span, record)
             except Exception as error:

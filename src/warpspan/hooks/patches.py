@@ -6,6 +6,7 @@ underneath and must do nothing by itself once it is switched off.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -14,6 +15,11 @@ class Patches:
 
     def __init__(self) -> None:
         self._applied: list[tuple[Any, str, Any, Any, bool]] = []
+        self._restorers: list[Callable[[], list[str]]] = []
+
+    def on_restore(self, restore: Callable[[], list[str]]) -> None:
+        """Also call this when everything is put back; it returns names as `restore` does."""
+        self._restorers.append(restore)
 
     def apply(self, owner: Any, name: str, replacement: Any) -> None:
         """Replace an attribute of a module or class.
@@ -29,6 +35,8 @@ class Patches:
     def restore(self) -> list[str]:
         """Put the originals back; returns the names that somebody else patched over."""
         kept = []
+        while self._restorers:
+            kept += self._restorers.pop()()
         while self._applied:
             owner, name, original, replacement, own = self._applied.pop()
             if vars(owner).get(name) is not replacement:

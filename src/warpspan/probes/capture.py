@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from warpspan import forks
+
 T = TypeVar("T")
 
 _RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
@@ -111,3 +113,4 @@ def _driver() -> Callable[..., int] | None:
 
 
 gate = CaptureGate()
+forks.join(in_child=gate.forget)

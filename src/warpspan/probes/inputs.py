@@ -24,8 +24,9 @@ _NAMES = (
 )
 
 
-# What the caller's thread takes from an input tensor: its shape, its dtype and its name.
-Seen: TypeAlias = tuple[torch.Size, torch.dtype, str | None]
+# What the caller's thread takes from an input tensor: its shape, its dtype and its name. Of an input
+# that is no tensor, how many items it has.
+Seen: TypeAlias = tuple[torch.Size, torch.dtype, str | None] | int
 
 _INTEGERS = frozenset({torch.int64, torch.int32})
 
@@ -59,6 +60,8 @@ def describe(seen: Seen | None) -> Input:
     """Batch size and sequence length, where the shape tells them."""
     if seen is None:
         return Input()
+    if isinstance(seen, int):
+        return Input(batch_size=seen)
     shape, dtype, name = tuple(seen[0]), seen[1], seen[2]
     dimensions = len(shape)
     tokens = (dtype in _INTEGERS and dimensions == 2) or (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -139,6 +140,11 @@ class RuntimeDevices:
             runtime_device = self._runtime_devices.setdefault(device, made)
         return runtime_device
 
+    def anew(self, former: RuntimeDevice) -> RuntimeDevice:
+        """The place of the device that another process's places had, as in a forked child."""
+        kind, ordinal = former.device.type, former.device.ordinal
+        return self.at(torch.device(kind) if ordinal is None else torch.device(kind, ordinal))
+
     def current(self) -> RuntimeDevice:
         """The place of an inference whose model is not known: the current CUDA device, if any."""
         if torch.cuda.is_initialized():
@@ -181,7 +187,13 @@ def _named(device: torch.device) -> Device:
     return Device(device.type, device.index)
 
 
+# Without its cache the CUDA allocator counts nothing, and all its counters are 0.
+_UNCOUNTED = ("PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_NO_HIP_MEMORY_CACHING")
+
+
 def _ledger(ordinal: int) -> PeakLedger | None:
+    if any(name in os.environ for name in _UNCOUNTED):
+        return None
     try:
         torch._C._cuda_memoryStats(ordinal)
     except Exception as error:  # a pluggable allocator keeps no counters

@@ -14,17 +14,31 @@ from typing import Any, TypeAlias
 
 import torch
 
+from warpspan import forks
 from warpspan.probes.clock import Lease, take_event
-from warpspan.records import Site, SyncKind, Syncs, Transfer, Transfers
+from warpspan.records import (
+    Direction,
+    Site,
+    SyncCall,
+    SyncKind,
+    SyncPlace,
+    Syncs,
+    Transfer,
+    Transfers,
+)
 
 #: A copy's time is measured from this size on: below, two events cost about what the copy does.
 TIMED_BYTES = 256 << 10
 #: Copies of one inference that are timed, so that what is kept of it is bounded.
 _TIMED_MAX = 256
-# Walking the stack costs about 2 µs: nothing beside a stall of this length.
+# Walking the stack costs about 2 µs: nothing beside a stall of this length, so that each has its place.
 _LONG_STALL_NS = 500_000
 # From so many short waits of one kind on, the place of one of them is looked up, once.
 REPEATED = 8
+# Places that are kept apart while an inference runs; the waits at others are in the sums by kind.
+_PLACES_KEPT = 64
+# Of them, those on the span: with the most time.
+_PLACES_TOLD = 8
 # How long the record waits for a call that started before the device was done.
 _HOLD_NS = 1_000_000_000
 
@@ -59,10 +73,14 @@ def lease_event(ordinal: int) -> Lease:
     return Lease(event, pool)
 
 
-def forget_events() -> None:
-    """Drop the pools: in a forked child their events are the parent's, as are the calls that run."""
+def _forget() -> None:
+    """In a forked child the pools' events are the parent's, as are the calls that run."""
+    forks.keep(dict(_pools))
     _pools.clear()
     _running.clear()
+
+
+forks.join(in_child=_forget)
 
 
 # Folders of torch and of warpspan, as they stand before the names of their files.
@@ -91,14 +109,15 @@ class SyncCopyCounters:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sealed = False
         self._running = 0
         self._held_until_ns: int | None = None
-        self._kinds: dict[str, list[int]] = {}
-        self._sites: dict[str, Site | None] = {}
+        self._kinds: dict[SyncCall, list[int]] = {}
+        self._places: dict[tuple[SyncCall, Site], list[int]] = {}
+        self._repeated: dict[SyncCall, Site | None] = {}
         self._longest: tuple[int, str, Site | None] = (-1, "", None)
-        self._copies: dict[str, _Copies] = {}
+        self._copies: dict[Direction, _Copies] = {}
         self._pinned = [0, 0, 0]
 
     def enter(self) -> bool:
@@ -117,27 +136,38 @@ class SyncCopyCounters:
         with self._lock:
             self._running -= 1
 
-    def wants_site(self, kind: str, stalled_ns: int) -> bool:
+    def wants_site(self, kind: SyncCall, stalled_ns: int) -> bool:
         """Whether the place of this wait is worth walking the stack for."""
-        if stalled_ns >= _LONG_STALL_NS and stalled_ns > self._longest[0]:
+        if stalled_ns >= _LONG_STALL_NS:
             return True
         counted = self._kinds.get(kind)
         return counted is not None and counted[0] == REPEATED - 1
 
-    def wait(self, kind: str, stalled_ns: int, site: Site | None = None) -> None:
+    def wait(self, kind: SyncCall, stalled_ns: int, site: Site | None = None) -> None:
         """Count a call that made the host wait."""
         with self._lock:
             counted = self._kinds.setdefault(kind, [0, 0])
             counted[0] += 1
             counted[1] += stalled_ns
             if counted[0] == REPEATED:
-                self._sites[kind] = site
+                self._repeated[kind] = site
+            if site is not None:
+                self._place(kind, site, stalled_ns)
             if stalled_ns > self._longest[0]:
                 self._longest = (stalled_ns, kind, site if stalled_ns >= _LONG_STALL_NS else None)
 
+    def _place(self, kind: SyncCall, site: Site, stalled_ns: int) -> None:
+        place = self._places.get((kind, site))
+        if place is None:
+            if len(self._places) >= _PLACES_KEPT:
+                return
+            place = self._places[kind, site] = [0, 0]
+        place[0] += 1
+        place[1] += stalled_ns
+
     def copy(
         self,
-        direction: str,
+        direction: Direction,
         nbytes: int,
         *,
         pageable: bool = False,
@@ -147,7 +177,7 @@ class SyncCopyCounters:
         """Count a copy over the bus.
 
         Args:
-            direction: `h2d`, `d2h` or `d2d`.
+            direction: from where to where.
             nbytes: what crossed it.
             pageable: the host's side is not pinned.
             weights: it moves a model's parameters.
@@ -187,7 +217,7 @@ class SyncCopyCounters:
         if not self._kinds:
             return None
         kinds = tuple(
-            SyncKind(kind, count, stalled_ns / 1e9)
+            SyncKind(str(kind), count, stalled_ns / 1e9)
             for kind, (count, stalled_ns) in sorted(self._kinds.items())
         )
         longest_ns, longest_kind, site = self._longest
@@ -196,12 +226,21 @@ class SyncCopyCounters:
         return Syncs(
             total=sum(kind.total for kind in kinds),
             stalled_s=sum(counted[1] for counted in self._kinds.values()) / 1e9,
-            longest_kind=longest_kind,
+            longest_kind=str(longest_kind),
             longest_s=longest_ns / 1e9,
             longest_site=site,
             repeated_kind=most.kind if repeated else None,
-            repeated_site=self._sites.get(most.kind) if repeated else None,
+            repeated_site=self._repeated.get(SyncCall(most.kind)) if repeated else None,
             kinds=kinds,
+            places=self._told_places(),
+        )
+
+    def _told_places(self) -> tuple[SyncPlace, ...]:
+        most_time_first = sorted(self._places.items(), key=lambda place: -place[1][1])
+        return tuple(
+            SyncPlace(str(kind), site.file, site.line, site.function, total, stalled_ns / 1e9)
+            for (kind, site), (total, stalled_ns) in most_time_first[:_PLACES_TOLD]
+            if site.file is not None and site.line is not None and site.function is not None
         )
 
     def _transfers(self, device_time_s: float | None) -> Transfers | None:
@@ -210,9 +249,9 @@ class SyncCopyCounters:
             return None
         ways = {way: copies.transfer(device_time_s) for way, copies in self._copies.items()}
         return Transfers(
-            h2d=ways.get("h2d"),
-            d2h=ways.get("d2h"),
-            d2d=ways.get("d2d"),
+            h2d=ways.get(Direction.H2D),
+            d2h=ways.get(Direction.D2H),
+            d2d=ways.get(Direction.D2D),
             pin_count=count or None,
             pin_bytes=nbytes if count else None,
             pin_time_s=spent_ns / 1e9 if count else None,

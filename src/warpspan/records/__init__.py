@@ -1,12 +1,19 @@
 """The values that flow through warpspan: immutable, with units in their names.
 
-Each group of values is a named tuple whose fields stand in the order of its attribute names, so
-that one table turns a record into span attributes and span attributes back into a record.
+Each group of values is a named tuple whose fields declare their attributes (`records.attr`): the
+codec of `Inference` turns a record into span attributes and span attributes back into a record.
 """
 
 from __future__ import annotations
 
-from warpspan.records.device import CacheState, DeviceSample, DeviceState, DeviceUsage, Quantities
+from warpspan.records.attr import AttributeValue
+from warpspan.records.device import (
+    DeviceSample,
+    DeviceState,
+    DeviceUsage,
+    HardwareMode,
+    Quantities,
+)
 from warpspan.records.generation import (
     Denoising,
     GenAi,
@@ -14,19 +21,32 @@ from warpspan.records.generation import (
     Loop,
     PhaseCycles,
     Phases,
+    StepMode,
     StepTime,
 )
 from warpspan.records.inference import (
-    AttributeValue,
+    DETAILS_EVENT,
+    SPAN_ATTRIBUTE_LIMIT,
+    DropReason,
     Inference,
+    codec,
     device_attributes,
     start_attributes,
+    take_out_details,
 )
-from warpspan.records.syncs import SYNC_KINDS, Site, SyncKind, Syncs, Transfer, Transfers
-from warpspan.records.values import Cache, Device, Input, Memory, Model, Steps, Timing, Usage
+from warpspan.records.kv_cache import Cache, CacheState
+from warpspan.records.memory import Memory
+from warpspan.records.model import Device, Input, Model
+from warpspan.records.phases import PHASES, Phase
+from warpspan.records.syncs import Site, SyncCall, SyncKind, SyncPlace, Syncs
+from warpspan.records.timing import Steps, Timing
+from warpspan.records.transfers import Direction, Transfer, Transfers
+from warpspan.records.usage import Usage
 
 __all__ = [
-    "SYNC_KINDS",
+    "DETAILS_EVENT",
+    "PHASES",
+    "SPAN_ATTRIBUTE_LIMIT",
     "AttributeValue",
     "Cache",
     "CacheState",
@@ -35,25 +55,34 @@ __all__ = [
     "DeviceSample",
     "DeviceState",
     "DeviceUsage",
+    "Direction",
+    "DropReason",
     "GenAi",
     "Generation",
+    "HardwareMode",
     "Inference",
     "Input",
     "Loop",
     "Memory",
     "Model",
+    "Phase",
     "PhaseCycles",
     "Phases",
     "Quantities",
     "Site",
+    "StepMode",
     "StepTime",
     "Steps",
+    "SyncCall",
     "SyncKind",
+    "SyncPlace",
     "Syncs",
     "Timing",
     "Transfer",
     "Transfers",
     "Usage",
+    "codec",
     "device_attributes",
     "start_attributes",
+    "take_out_details",
 ]

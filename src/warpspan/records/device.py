@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from warpspan.records.values import Device
+from warpspan.records.enums import StrEnum
+from warpspan.records.model import Device
+
+
+class HardwareMode(StrEnum):
+    """Whether metrics of the hardware are exported; AUTO unless something else exports them."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
 
 
 class DeviceSample(NamedTuple):
     """What the driver said of a device at one time. Shares are since the sample before it.
 
     Args:
-        taken_ns: host clock.
+        taken_ns: host clock; the Unix time of a sample that was read back from a file.
         device_id: UUID of the device or MIG instance.
         shared: whether another process computes on it, too.
         cost_s: how long the driver took.
         skew_s: how far apart in time its counters were read.
+        unix_ns: Unix time.
     """
 
     taken_ns: int
@@ -37,6 +47,7 @@ class DeviceSample(NamedTuple):
     shared: bool | None = None
     cost_s: float = 0.0
     skew_s: float = 0.0
+    unix_ns: int | None = None
 
 
 class Quantities(NamedTuple):
@@ -79,13 +90,3 @@ class DeviceState(NamedTuple):
     open: int
     allocated_bytes: int | None
     reserved_bytes: int | None
-
-
-class CacheState(NamedTuple):
-    """The KV caches of a model on a device now: those that are alive, and their leak score."""
-
-    model: str
-    device: Device
-    alive: int
-    alive_count: int
-    leak_score: float

@@ -209,9 +209,9 @@ class _Group:
             self.rss_bytes = _highest(self.rss_bytes, memory.rss_bytes)
         cache = inference.cache
         if cache is not None:
-            self.cache_bytes = _highest(self.cache_bytes, cache.size)
-            if cache.increase is not None:
-                self.cache_growths.append(cache.increase)
+            self.cache_bytes = _highest(self.cache_bytes, cache.size_bytes)
+            if cache.increase_bytes is not None:
+                self.cache_growths.append(cache.increase_bytes)
         if inference.loop is not None:
             self.loops = self.loops or LoopTotals()
             self.loops.add(inference.loop)

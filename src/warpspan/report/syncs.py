@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
-from warpspan.records import Inference, Transfer
+from warpspan.records import Direction, Inference, SyncPlace, Transfer
 
 
 class Waiting(NamedTuple):
@@ -17,6 +17,7 @@ class Waiting(NamedTuple):
         sync_time_s: host time inside them.
         sync_kinds: how many, by kind, the most frequent first.
         sync_site: where most of the time was waited that has a place: function, file and line.
+        sync_site_time_s: host time waited there, as far as it has a place.
         h2d: copies to the device.
         d2h: copies from the device.
         d2d: copies between devices.
@@ -27,6 +28,7 @@ class Waiting(NamedTuple):
     sync_time_s: float
     sync_kinds: dict[str, int]
     sync_site: str | None
+    sync_site_time_s: float | None
     h2d: Transfer
     d2h: Transfer
     d2d: Transfer
@@ -38,9 +40,10 @@ class Waiting(NamedTuple):
             "sync_time_s": self.sync_time_s,
             "sync_kinds": self.sync_kinds,
             "sync_site": self.sync_site,
+            "sync_site_time_s": self.sync_site_time_s,
         } | {
             f"{way}_{name}": getattr(transfer, field)
-            for way, transfer in (("h2d", self.h2d), ("d2h", self.d2h), ("d2d", self.d2d))
+            for way, transfer in zip(Direction, (self.h2d, self.d2h, self.d2d), strict=True)
             for name, field in (
                 ("count", "total"),
                 ("bytes", "nbytes"),
@@ -59,8 +62,8 @@ class WaitingSum:
         self._any = False
         self._stalled_s = 0.0
         self._kinds: Counter[str] = Counter()
-        self._sites: Counter[str] = Counter()
-        self._ways: dict[str, Transfer] = {}
+        self._sites_s: defaultdict[str, float] = defaultdict(float)
+        self._ways: dict[Direction, Transfer] = {}
 
     def add(self, inference: Inference) -> None:
         """Add one inference."""
@@ -71,33 +74,36 @@ class WaitingSum:
             self._stalled_s += syncs.stalled_s or 0.0
             for kind, total, _ in syncs.kinds:
                 self._kinds[kind] += total
-            site = syncs.longest_site or syncs.repeated_site
-            if site is not None and site.file is not None:
-                place = f"{site.function or ''} ({site.file}:{site.line})".lstrip()
-                self._sites[place] += round((syncs.stalled_s or 0.0) * 1e9) + 1
+            for place in syncs.places:
+                self._sites_s[_site(place)] += place.stalled_s
         if transfers is not None:
             self._any = True
-            for way in ("h2d", "d2h", "d2d"):
-                transfer = getattr(transfers, way)
-                if transfer is not None:
-                    self._ways[way] = _sum(self._ways.get(way), transfer)
+            for direction, transfer in transfers.by_direction().items():
+                self._ways[direction] = _sum(self._ways.get(direction), transfer)
 
     def total(self) -> Waiting | None:
         """The sums; None where no inference waited or copied."""
         if not self._any:
             return None
-        site = self._sites.most_common(1)
+        site, site_time_s = max(
+            self._sites_s.items(), key=lambda item: item[1], default=(None, None)
+        )
         nothing = Transfer(0, 0, 0, 0)
         return Waiting(
             inference_count=self._count,
             sync_count=sum(self._kinds.values()),
             sync_time_s=self._stalled_s,
             sync_kinds=dict(self._kinds.most_common()),
-            sync_site=site[0][0] if site else None,
-            h2d=self._ways.get("h2d", nothing),
-            d2h=self._ways.get("d2h", nothing),
-            d2d=self._ways.get("d2d", nothing),
+            sync_site=site,
+            sync_site_time_s=site_time_s,
+            h2d=self._ways.get(Direction.H2D, nothing),
+            d2h=self._ways.get(Direction.D2H, nothing),
+            d2d=self._ways.get(Direction.D2D, nothing),
         )
+
+
+def _site(place: SyncPlace) -> str:
+    return f"{place.function} ({place.file}:{place.line})"
 
 
 def _sum(one: Transfer | None, other: Transfer) -> Transfer:

@@ -164,18 +164,17 @@ def share(value: float) -> str:
 
 def leak_sentence(leak: Leak) -> str:
     """Which model's KV caches are not released, since when, and how much they hold."""
-    model = _printable(leak.model)
+    model, held = _printable(leak.model), size(leak.size_bytes)
     since = "" if leak.since is None else f" since {leak.since}"
     each = ""
     if leak.per_inference_bytes is not None:
-        each = f", {size(round(leak.per_inference_bytes))} an inference"
+        each = f", growing {size(round(leak.per_inference_bytes))} per inference"
     what = (
-        f"One KV cache of {model} grows{since} and is never cut or released: {size(leak.size)} now"
+        f"one KV cache of {model} has grown{since} without being cut or released. It now holds {held}"
         if leak.caches == 1
-        else f"KV caches of {model} are not released{since}: {size(leak.size)} in "
-        f"{leak.caches:,} caches now"
+        else f"{model} has released no KV cache{since}. {leak.caches:,} caches now hold {held}"
     )
-    return f"{what}{each} (leak score {leak.score:.2f})."
+    return f"Possible leak: {what}{each} (leak score {leak.score:.2f})."
 
 
 def plural(count: int, noun: str) -> str:
@@ -244,7 +243,7 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
 
 
 def _waiting_note(row: Row) -> list[str]:
-    """How often a row's inferences wait and for what, and where most of it is."""
+    """How often a row's inferences wait and for what, and the place with the most time."""
     sums = row.waiting
     if sums is None or not sums.sync_count:
         return []
@@ -253,8 +252,9 @@ def _waiting_note(row: Row) -> list[str]:
     )
     name = f"{row.operation} {row.model or ''}".rstrip()
     note = f"{name} waits per call: {kinds}."
-    if sums.sync_site is not None:
-        note += f" Most of it in {sums.sync_site}."
+    if sums.sync_site is not None and sums.sync_site_time_s is not None:
+        waited = f"{seconds(sums.sync_site_time_s)} of {seconds(sums.sync_time_s)}"
+        note += f" {waited} at {sums.sync_site}."
     return [_printable(note)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 
-from warpspan import guard
+from warpspan import forks, guard
 from warpspan.config import Settings
 from warpspan.probes import clock, inputs
 from warpspan.probes.graphs import Graphs
@@ -33,6 +33,7 @@ from warpspan.runtime.window import SpanSource, Window, disown
 Scope: TypeAlias = RepeatedStep | Skipped | StepScope | Window
 
 _is_grad_enabled = torch.is_grad_enabled
+_same_process = forks.mark
 
 
 class ClosedWindows(Protocol):
@@ -247,6 +248,9 @@ class Tracker:
         if has_timeline and runtime_device.timeline.capturing:  # type: ignore[union-attr]
             # A capture that Python code did not begin.
             return self.admission.skip(SkipReason.GRAPH_CAPTURE)
+        if not _same_process[0]:
+            forks.catch_up()
+            runtime_device = self.runtime_devices.anew(runtime_device)
         if self._closed.full:
             self._closed.dropped["queue_full"] += 1
             self.attribution.forget()
@@ -308,12 +312,12 @@ class Tracker:
 
     def start_anew(self) -> None:
         """Begin anew in a forked child: what is open is the parent's to end."""
+        forks.keep(current.get(), self.runtime_devices)
         disown(current.get(), lambda window: self._spans.leave(window.span))
         current.set(NO_SCOPE)
         self.runtime_devices = self._make_runtime_devices()
         self.registry.forget()
         self.graphs = Graphs()
-        self.attribution.reset()
 
     def _make_runtime_devices(self) -> RuntimeDevices:
         return RuntimeDevices(

@@ -14,6 +14,7 @@ import weakref
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+from warpspan import forks
 from warpspan.probes.transfers import SyncCopyCounters
 from warpspan.runtime.scopes import Skipped, current, is_open
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepScope
@@ -113,11 +114,6 @@ class TransferAttribution:
         self._any_ended = True
         _after.set((weakref.ref(window), _owner()))
 
-    def reset(self) -> None:
-        """Forget everything, as in a forked child: what was is the parent's."""
-        _before.set(None)
-        _after.set(None)
-
     def _is_ours(self, arrivals: _Arrivals, owner: _Owner, request: int) -> bool:
         return (
             not arrivals.taken
@@ -125,6 +121,16 @@ class TransferAttribution:
             and arrivals.request == request
             and arrivals.spans is self._spans
         )
+
+
+def _forget() -> None:
+    """In a forked child: what was is the parent's."""
+    forks.keep(_before.get(), _after.get())
+    _before.set(None)
+    _after.set(None)
+
+
+forks.join(in_child=_forget)
 
 
 def _open_window(scope: Any) -> Window | None:

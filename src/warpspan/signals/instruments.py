@@ -9,6 +9,7 @@ class Metric(NamedTuple):
     """A metric as it is created: `buckets` only for histograms."""
 
     name: str
+    instrument: str
     unit: str
     description: str
     buckets: tuple[float, ...] | None = None
@@ -16,6 +17,7 @@ class Metric(NamedTuple):
 
 PYTORCH_INFERENCE_DURATION: Final = Metric(
     "pytorch.inference.duration",
+    "histogram",
     "s",
     "Duration of the inference on the host.",
     (
@@ -39,6 +41,7 @@ PYTORCH_INFERENCE_DURATION: Final = Metric(
 )
 PYTORCH_INFERENCE_DEVICE_DURATION: Final = Metric(
     "pytorch.inference.device.duration",
+    "histogram",
     "s",
     "Device time of the inference (`pytorch.device.time`).",
     (
@@ -64,6 +67,7 @@ PYTORCH_INFERENCE_DEVICE_DURATION: Final = Metric(
 )
 PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION: Final = Metric(
     "pytorch.inference.device.queue.duration",
+    "histogram",
     "s",
     "Wait in the stream before the device began (`pytorch.device.queue.time`).",
     (
@@ -85,6 +89,7 @@ PYTORCH_INFERENCE_DEVICE_QUEUE_DURATION: Final = Metric(
 )
 PYTORCH_INFERENCE_BATCH_SIZE: Final = Metric(
     "pytorch.inference.batch.size",
+    "histogram",
     "{item}",
     "Batch size of the inference.",
     (
@@ -103,6 +108,7 @@ PYTORCH_INFERENCE_BATCH_SIZE: Final = Metric(
 )
 PYTORCH_INFERENCE_MEMORY_PEAK: Final = Metric(
     "pytorch.inference.memory.peak",
+    "histogram",
     "By",
     "Peak of bytes in live tensors inside the inference (`pytorch.memory.peak.size`).",
     (
@@ -121,51 +127,61 @@ PYTORCH_INFERENCE_MEMORY_PEAK: Final = Metric(
 )
 PYTORCH_INFERENCE_IDLE_TIME: Final = Metric(
     "pytorch.inference.idle.time",
+    "counter",
     "s",
     "Time of the device between inferences of this process (`pytorch.device.idle.time`), counted for the inference that ended it.",
 )
 PYTORCH_INFERENCE_SYNC_CALLS: Final = Metric(
     "pytorch.inference.sync.calls",
+    "counter",
     "{call}",
-    "Calls in which inferences waited for the device (`pytorch.sync.*.count`).",
+    "Calls in which inferences waited for the device (`pytorch.sync.counts`).",
 )
 PYTORCH_INFERENCE_SYNC_TIME: Final = Metric(
     "pytorch.inference.sync.time",
+    "counter",
     "s",
-    "Host time inside them (`pytorch.sync.*.time`).",
+    "Host time inside them (`pytorch.sync.times`).",
 )
 PYTORCH_INFERENCE_TRANSFER_COPIES: Final = Metric(
     "pytorch.inference.transfer.copies",
+    "counter",
     "{copy}",
     "Copies over the bus for inferences (`pytorch.transfer.*.count`).",
 )
 PYTORCH_INFERENCE_TRANSFER_IO: Final = Metric(
     "pytorch.inference.transfer.io",
+    "counter",
     "By",
     "Their bytes (`pytorch.transfer.*.size`).",
 )
 PYTORCH_INFERENCE_TRANSFER_TIME: Final = Metric(
     "pytorch.inference.transfer.time",
+    "counter",
     "s",
     "Device time of those of at least 256 KiB (`pytorch.transfer.*.time`).",
 )
 PYTORCH_INFERENCE_OUT_OF_MEMORY: Final = Metric(
     "pytorch.inference.out_of_memory",
+    "counter",
     "{error}",
     "Inferences that ran out of memory.",
 )
 PYTORCH_INFERENCE_ACTIVE: Final = Metric(
     "pytorch.inference.active",
+    "updowncounter",
     "{inference}",
     "Inferences that are open now.",
 )
 PYTORCH_MEMORY_USAGE: Final = Metric(
     "pytorch.memory.usage",
+    "updowncounter",
     "By",
     "Memory of torch's caching allocator, read when the last inference ended.",
 )
 PYTORCH_INFERENCE_TOKEN_FIRST_DURATION: Final = Metric(
     "pytorch.inference.token.first.duration",
+    "histogram",
     "s",
     "Time to the first token (`pytorch.token.first.time`).",
     (
@@ -189,6 +205,7 @@ PYTORCH_INFERENCE_TOKEN_FIRST_DURATION: Final = Metric(
 )
 PYTORCH_INFERENCE_TOKEN_DURATION: Final = Metric(
     "pytorch.inference.token.duration",
+    "histogram",
     "s",
     "Mean time per output token after the first (`pytorch.token.duration.mean`).",
     (
@@ -210,11 +227,13 @@ PYTORCH_INFERENCE_TOKEN_DURATION: Final = Metric(
 )
 PYTORCH_INFERENCE_TOKENS: Final = Metric(
     "pytorch.inference.tokens",
+    "counter",
     "{token}",
     "Tokens of the input, and generated tokens.",
 )
 PYTORCH_INFERENCE_DENOISE_STEP_DURATION: Final = Metric(
     "pytorch.inference.denoise.step.duration",
+    "histogram",
     "s",
     "Mean time of a denoising step (`pytorch.denoise.step.duration.mean`).",
     (
@@ -235,6 +254,7 @@ PYTORCH_INFERENCE_DENOISE_STEP_DURATION: Final = Metric(
 )
 GEN_AI_SERVER_REQUEST_DURATION: Final = Metric(
     "gen_ai.server.request.duration",
+    "histogram",
     "s",
     "OpenTelemetry's GenAI metric: duration of the request, here of the inference.",
     (
@@ -256,6 +276,7 @@ GEN_AI_SERVER_REQUEST_DURATION: Final = Metric(
 )
 GEN_AI_SERVER_TIME_TO_FIRST_TOKEN: Final = Metric(
     "gen_ai.server.time_to_first_token",
+    "histogram",
     "s",
     "OpenTelemetry's GenAI metric, of successful inferences.",
     (
@@ -279,6 +300,7 @@ GEN_AI_SERVER_TIME_TO_FIRST_TOKEN: Final = Metric(
 )
 GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN: Final = Metric(
     "gen_ai.server.time_per_output_token",
+    "histogram",
     "s",
     "OpenTelemetry's GenAI metric, of successful inferences.",
     (
@@ -299,6 +321,7 @@ GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN: Final = Metric(
 )
 PYTORCH_INFERENCE_GPU_TIME: Final = Metric(
     "pytorch.inference.gpu.time",
+    "histogram",
     "s",
     "GPU-seconds of the inference (`pytorch.gpu.time`).",
     (
@@ -324,6 +347,7 @@ PYTORCH_INFERENCE_GPU_TIME: Final = Metric(
 )
 PYTORCH_INFERENCE_SM_CYCLES_ELAPSED: Final = Metric(
     "pytorch.inference.sm.cycles.elapsed",
+    "histogram",
     "{cycle}",
     "Cycles of the SM clock of the inference (`pytorch.sm.cycles.elapsed`).",
     (
@@ -344,6 +368,7 @@ PYTORCH_INFERENCE_SM_CYCLES_ELAPSED: Final = Metric(
 )
 PYTORCH_INFERENCE_SM_CYCLES_ACTIVE: Final = Metric(
     "pytorch.inference.sm.cycles.active",
+    "histogram",
     "{cycle}",
     "Active cycles of all multiprocessors for the inference (`pytorch.sm.cycles.active`).",
     (
@@ -363,6 +388,7 @@ PYTORCH_INFERENCE_SM_CYCLES_ACTIVE: Final = Metric(
 )
 PYTORCH_INFERENCE_ENERGY: Final = Metric(
     "pytorch.inference.energy",
+    "histogram",
     "J",
     "Energy of the inference (`pytorch.energy.used`).",
     (
@@ -388,21 +414,25 @@ PYTORCH_INFERENCE_ENERGY: Final = Metric(
 )
 PYTORCH_GPU_SAMPLED_TIME: Final = Metric(
     "pytorch.gpu.sampled.time",
+    "counter",
     "s",
     "Time of the device since it is sampled. Its two activities add up to all of it.",
 )
 PYTORCH_GPU_SAMPLED_ENERGY: Final = Metric(
     "pytorch.gpu.sampled.energy",
+    "counter",
     "J",
     "Energy of the device since it is sampled, likewise.",
 )
 PYTORCH_GPU_SAMPLED_CYCLES: Final = Metric(
     "pytorch.gpu.sampled.cycles",
+    "counter",
     "{cycle}",
     "Active cycles of all multiprocessors of the device since it is sampled, likewise.",
 )
 PYTORCH_INFERENCE_KV_CACHE_SIZE: Final = Metric(
     "pytorch.inference.kv_cache.size",
+    "histogram",
     "By",
     "Size of the KV cache when the inference ended (`pytorch.kv_cache.size`).",
     (
@@ -422,106 +452,139 @@ PYTORCH_INFERENCE_KV_CACHE_SIZE: Final = Metric(
 )
 PYTORCH_INFERENCE_KV_CACHE_GROWTH: Final = Metric(
     "pytorch.inference.kv_cache.growth",
+    "counter",
     "By",
     "Bytes that inferences added to KV caches.",
 )
 PYTORCH_KV_CACHE_USAGE: Final = Metric(
     "pytorch.kv_cache.usage",
+    "updowncounter",
     "By",
     "Bytes of the KV caches of a model that are alive, each as large as it was at its last inference.",
 )
 PYTORCH_KV_CACHE_COUNT: Final = Metric(
     "pytorch.kv_cache.count",
+    "updowncounter",
     "{cache}",
     "KV caches of a model that are alive.",
 )
 PYTORCH_KV_CACHE_LEAK_SCORE: Final = Metric(
     "pytorch.kv_cache.leak.score",
+    "gauge",
     "1",
     "How likely it is that what makes these caches grow is never released (`pytorch.kv_cache.leak.score`).",
 )
 HW_GPU_UTILIZATION: Final = Metric(
     "hw.gpu.utilization",
+    "gauge",
     "1",
     "Share of the time in which any kernel ran.",
 )
 HW_GPU_MEMORY_USAGE: Final = Metric(
     "hw.gpu.memory.usage",
+    "updowncounter",
     "By",
     "Memory of the device in use.",
 )
 HW_GPU_MEMORY_LIMIT: Final = Metric(
     "hw.gpu.memory.limit",
+    "updowncounter",
     "By",
     "Memory of the device.",
 )
 HW_GPU_MEMORY_UTILIZATION: Final = Metric(
     "hw.gpu.memory.utilization",
+    "gauge",
     "1",
     "Memory of the device in use over its memory.",
 )
 HW_POWER: Final = Metric(
     "hw.power",
+    "gauge",
     "W",
     "Power of the device.",
 )
 HW_ENERGY: Final = Metric(
     "hw.energy",
+    "counter",
     "J",
     "Energy of the device since its driver was loaded.",
 )
 HW_TEMPERATURE: Final = Metric(
     "hw.temperature",
+    "gauge",
     "Cel",
     "Temperature of the device.",
 )
 HW_ERRORS: Final = Metric(
     "hw.errors",
+    "counter",
     "{error}",
     "Memory errors of the device since its driver was loaded, corrected and uncorrected.",
 )
 WARPSPAN_SAMPLER_SAMPLES: Final = Metric(
     "warpspan.sampler.samples",
+    "counter",
     "{sample}",
     "Samples taken of the device.",
 )
 WARPSPAN_SAMPLER_TIME: Final = Metric(
     "warpspan.sampler.time",
+    "counter",
     "s",
     "Time that the driver took for them, on a thread of warpspan.",
 )
 WARPSPAN_DROPPED: Final = Metric(
     "warpspan.dropped",
+    "counter",
     "{inference}",
     "Inferences that were not recorded, or not whole.",
 )
+WARPSPAN_SKIPPED: Final = Metric(
+    "warpspan.skipped",
+    "counter",
+    "{call}",
+    "Outermost module calls that were no inference.",
+)
+WARPSPAN_LABELS_FOLDED: Final = Metric(
+    "warpspan.labels.folded",
+    "counter",
+    "{inference}",
+    "Inferences with an attribute that metrics name `other`, because the process has too many values of it. Spans keep the true value.",
+)
 WARPSPAN_FAULTS: Final = Metric(
     "warpspan.faults",
+    "counter",
     "{fault}",
     "Errors of warpspan itself that were caught. Each cause is logged once.",
 )
 WARPSPAN_QUEUE_SIZE: Final = Metric(
     "warpspan.queue.size",
+    "updowncounter",
     "{inference}",
     "Inferences that have ended and wait for the finisher.",
 )
 WARPSPAN_FINISHER_SLICE_MAX: Final = Metric(
     "warpspan.finisher.slice.max",
+    "gauge",
     "s",
     "The longest turn of the finisher since the previous collection. It shares the GIL with the callers.",
 )
 WARPSPAN_EXPORT_DROPPED: Final = Metric(
     "warpspan.export.dropped",
+    "counter",
     "{item}",
     "Spans, metric points and log records that the exporter `warpspan_otlp` lost.",
 )
 WARPSPAN_EXPORT_BACKLOG: Final = Metric(
     "warpspan.export.backlog",
+    "updowncounter",
     "By",
     "What the export helper has not confirmed yet.",
 )
 WARPSPAN_EXPORT_SLICE_MAX: Final = Metric(
     "warpspan.export.slice.max",
+    "gauge",
     "s",
     "The longest turn of packing and handing over since the previous collection.",
 )

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
-from warpspan.records import Cache, Inference
+from warpspan.records import DETAILS_EVENT, DeviceSample, Inference, codec
 from warpspan.signals import instruments, names
+from warpspan.sources.hardware import HardwareSamples
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is not read: one batch of 512 spans takes about 2 MB."""
@@ -63,7 +64,9 @@ class OtlpJsonReader:
         self._stream = stream
         self._counted: dict[_Series, int] = {}
         self._dropped: dict[_Series, int] = {}
+        self._skipped: dict[_Series, int] = {}
         self._levels: dict[str, dict[tuple[str, str], tuple[int, float]]] = {}
+        self._hardware = HardwareSamples()
         self.lines = 0
         self.otlp_lines = 0
         self.foreign_lines = 0
@@ -79,13 +82,23 @@ class OtlpJsonReader:
         """Inferences that warpspan's metrics counted, whether or not they have a span."""
         return sum(self._counted.values())
 
+    def counted_by_model(self) -> dict[tuple[str, str], int]:
+        """Inferences that warpspan's metrics counted, by process and model."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for (process, attributes, _), value in self._counted.items():
+            model = str(json.loads(attributes).get(names.PYTORCH_MODEL_NAME, ""))
+            counted[process, model] += value
+        return dict(counted)
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Calls that warpspan skipped, by reason, from its metrics."""
+        return _by_label(self._skipped, names.WARPSPAN_SKIP_REASON)
+
     @property
     def dropped(self) -> dict[str, int]:
         """Inferences without a whole span, by reason, from warpspan's metrics."""
-        reasons: Counter[str] = Counter()
-        for (_, attributes, _), value in self._dropped.items():
-            reasons[json.loads(attributes).get(names.WARPSPAN_DROP_REASON, "unknown")] += value
-        return dict(reasons)
+        return _by_label(self._dropped, names.WARPSPAN_DROP_REASON)
 
     def kv_cache_levels(self) -> dict[tuple[str, str], tuple[int, int, float]]:
         """Bytes, count and leak score of the living KV caches of each process and model.
@@ -104,6 +117,10 @@ class OtlpJsonReader:
                 max(highest, score),
             )
         return levels
+
+    def device_samples(self) -> list[DeviceSample]:
+        """What the metrics said of the devices, one sample per device and export, oldest first."""
+        return self._hardware.samples()
 
     def __iter__(self) -> Iterator[Inference]:
         while line := self._stream.readline(MAX_LINE_BYTES):
@@ -159,6 +176,9 @@ class OtlpJsonReader:
             if names.PYTORCH_OPERATION_NAME not in attributes:
                 self.other_spans += 1
                 return None
+            for event in span.get("events", ()):
+                if event["name"] == DETAILS_EVENT:
+                    attributes |= _attributes(event)
             start_ns = int(span["startTimeUnixNano"])
             inference = Inference.from_attributes(
                 attributes,
@@ -169,7 +189,7 @@ class OtlpJsonReader:
                 parent_span_id=str(span.get("parentSpanId", "")),
                 process=process,
             )
-            sound = _is_sound(inference)
+            sound = inference.duration_s >= 0 and codec.is_sound(attributes)
         except _MALFORMED:
             sound = False
         if not sound:
@@ -186,9 +206,15 @@ class OtlpJsonReader:
                     _count(self._counted, process, metric["histogram"], "count")
                 elif metric["name"] == instruments.WARPSPAN_DROPPED.name:
                     _count(self._dropped, process, metric["sum"], "asInt")
+                elif metric["name"] == instruments.WARPSPAN_SKIPPED.name:
+                    _count(self._skipped, process, metric["sum"], "asInt")
                 elif metric["name"] in _CACHE_LEVEL_NAMES:
                     data = metric.get("gauge") or metric["sum"]
                     _last(self._levels.setdefault(metric["name"], {}), process, data)
+                elif metric["name"].startswith("hw."):
+                    for point in (metric.get("gauge") or metric["sum"])["dataPoints"]:
+                        at_ns, value = int(point["timeUnixNano"]), _number(point)
+                        self._hardware.add(metric["name"], _attributes(point), at_ns, value)
 
 
 def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], field: str) -> None:
@@ -204,6 +230,13 @@ def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], fi
         totals[series] = value if cumulative else totals.get(series, 0) + value
 
 
+def _by_label(totals: Mapping[_Series, int], label: str) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for (_, attributes, _), value in totals.items():
+        sums[json.loads(attributes).get(label, "unknown")] += value
+    return dict(sums)
+
+
 def _last(
     levels: dict[tuple[str, str], tuple[int, float]], process: str, data: Mapping[str, Any]
 ) -> None:
@@ -211,9 +244,13 @@ def _last(
     for point in data["dataPoints"]:
         series = (process, json.dumps(_attributes(point), sort_keys=True))
         at_ns = int(point["timeUnixNano"])
-        value = float(point["asInt"] if "asInt" in point else point["asDouble"])
+        value = _number(point)
         if math.isfinite(value) and at_ns >= levels.get(series, (0, 0.0))[0]:
             levels[series] = (at_ns, value)
+
+
+def _number(point: Mapping[str, Any]) -> float:
+    return float(point["asInt"] if "asInt" in point else point["asDouble"])
 
 
 def _process(block: Mapping[str, Any]) -> str:
@@ -237,44 +274,3 @@ def _value(value: Mapping[str, Any]) -> Any:
             return [_value(item) for item in content.get("values", ())]
         return content
     return None
-
-
-def _is_sound(inference: Inference) -> bool:
-    """Whether every value has its type and every number can be counted with."""
-    cache = inference.cache or Cache()
-    loop = inference.loop
-    texts = (
-        cache.type,
-        inference.operation,
-        inference.device.type,
-        inference.model.name,
-        inference.error_type,
-        *(loop.phases[:2] if loop is not None else ()),
-    )
-    numbers = (
-        inference.duration_s,
-        inference.device.ordinal,
-        inference.model.parameter_count,
-        inference.model.parameter_bytes,
-        inference.model.device_count,
-        inference.input.batch_size,
-        inference.input.sequence_length,
-        *inference.timing,
-        *(inference.memory or ()),
-        *(inference.steps or ()),
-        # An inference may also cut its cache.
-        *(
-            None if value is None else abs(value)
-            for value in (cache.increase, cache.token_increase)
-        ),
-        *cache._replace(type=None, increase=None, token_increase=None),
-        *(loop.phases[2:] if loop is not None else ()),
-        *(loop.generation or () if loop is not None else ()),
-        *(loop.denoising or () if loop is not None else ()),
-        *(inference.syncs.numbers() if inference.syncs is not None else ()),
-        *(inference.transfers.numbers() if inference.transfers is not None else ()),
-    )
-    return all(text is None or isinstance(text, str) for text in texts) and all(
-        number is None or (type(number) in (int, float) and math.isfinite(number) and number >= 0)
-        for number in numbers
-    )

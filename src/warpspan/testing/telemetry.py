@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import warpspan
-from warpspan.records import Inference
+from warpspan.records import DETAILS_EVENT, Inference
 from warpspan.signals import names
 from warpspan.testing.machine import activated
 
@@ -98,7 +98,7 @@ class InMemoryTelemetry:
         """The inferences among the spans, in the order of their start."""
         return [
             Inference.from_attributes(
-                span.attributes or {},
+                _attributes(span),
                 start_ns=span.start_time or 0,
                 duration_s=((span.end_time or 0) - (span.start_time or 0)) / 1e9,
                 trace_id=f"{span.context.trace_id:032x}",
@@ -133,3 +133,12 @@ class InMemoryTelemetry:
                 f"some inference was not finished within {_FLUSH_TIMEOUT_S} s: is its device "
                 "waiting for a clock that stands still?"
             )
+
+
+def _attributes(span: ReadableSpan) -> dict[str, Any]:
+    """Those of a span and of its details."""
+    attributes: dict[str, Any] = dict(span.attributes or {})
+    for event in span.events:
+        if event.name == DETAILS_EVENT:
+            attributes |= event.attributes or {}
+    return attributes

@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from warpspan.emit.emitter import Telemetry
+from warpspan.emit.emitter import Emitter
 from warpspan.records import CacheState, DeviceSample, DeviceState, DeviceUsage, Quantities
 
 
@@ -112,8 +112,8 @@ def main():
         OTLPMetricExporter(endpoint, insecure=True), export_interval_millis=3_600_000
     )
     meter_provider = MeterProvider([reader], resource=resource)
-    telemetry = Telemetry("0", tracer_provider, meter_provider)
-    telemetry.observe(states, finisher, observed(amount), caches, hardware=True)
+    telemetry = Emitter("0", tracer_provider, meter_provider)
+    telemetry.observe(states, finisher, observed(amount), caches, dict, hardware=True)
     requests = tracer_provider.get_tracer("opentelemetry.instrumentation.fastapi")
     start_ns = time.time_ns() - 60_000_000_000
     for switch.on in (False, True):
@@ -133,7 +133,8 @@ def main():
                     record.start_ns,
                 )
                 telemetry.leave(opened)
-                telemetry.finish(opened, record)
+                telemetry.record_metrics(opened, record)
+                telemetry.end_span(opened, record)
             if record.error_type:
                 request.set_status(Status(StatusCode.ERROR))
             at_ns = record.end_ns + 500_000

@@ -175,15 +175,15 @@ def cache(turn, conversation):
     increase = (2 if conversation == 3 else 1) * 100 * MIB
     return Cache(
         "dynamic",
-        size=increase * turn,
-        increase=increase,
+        size_bytes=increase * turn,
+        increase_bytes=increase,
         tokens=256 * turn,
         token_increase=256,
         layers=32,
-        retained=increase * turn,
+        retained_bytes=increase * turn,
         weight_ratio=increase * turn / LLAMA.parameter_bytes,
         utilization=increase * turn / LIMIT,
-        alive=400 * MIB * (conversation - 1) + increase * turn,
+        alive_bytes=400 * MIB * (conversation - 1) + increase * turn,
         alive_count=conversation,
         leak_score=LEAK_SCORE if (conversation, turn) == (3, 4) else 0.2,
     )

@@ -1,4 +1,4 @@
-"""Libraries are patched when the program imports them, and never imported by us."""
+"""Libraries are hooked when the program imports them, and never imported by us."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(hasattr(transformers.WhisperForConditionalGeneration.generate, "__wrapped_
 """
 
 
-def test_what_is_imported_later_is_patched():
+def test_what_is_imported_later_is_hooked():
     """Also an override in a model's own module, which is imported later still."""
     pytest.importorskip("transformers")
     done = subprocess.run(
@@ -50,30 +50,35 @@ def patches():
     guard.forget()
 
 
-@pytest.mark.parametrize("name", [name for name, _ in registry._HOOKS])
+def imported(patches, module, tracker=True):
+    """What happens when a program imports a module that one of our hooks waits for."""
+    name = module.__name__
+    load = lambda: registry.OWN[name]  # noqa: E731
+    registry._imported(patches, Switch(object() if tracker else None), name, load, module)
+
+
+@pytest.mark.parametrize("name", list(registry.OWN))
 def test_a_module_without_anything(patches, name):
     """A library that has moved everything elsewhere is left alone."""
-    hook = dict(registry._HOOKS)[name]
-    registry._when_imported(patches, Switch(object()), hook)(types.ModuleType(name))
+    imported(patches, types.ModuleType(name))
     assert ({}, []) == (dict(guard.faults), patches._applied)
 
 
-def test_a_module_that_raises(patches):
+@pytest.mark.parametrize("name", list(registry.OWN))
+def test_a_module_that_raises(patches, name):
     """It costs the figures of that library: counted, and the import goes on."""
 
     class Broken(types.ModuleType):
         def __getattr__(self, name):
             raise RuntimeError(name)
 
-    for name, hook in registry._HOOKS:
-        registry._when_imported(patches, Switch(object()), hook)(Broken(name))
-    assert {"patch": len(registry._HOOKS)} == dict(guard.faults)
-    assert [] == patches._applied
+    imported(patches, Broken(name))
+    assert ({f"hook {name}": 1}, []) == (dict(guard.faults), patches._applied)
 
 
 def test_switched_off(patches):
     """What is imported after `uninstrument` is left alone."""
     module = types.ModuleType("diffusers.pipelines.pipeline_utils")
     module.DiffusionPipeline = type("DiffusionPipeline", (), {})
-    registry._when_imported(patches, Switch(None), dict(registry._HOOKS)[module.__name__])(module)
+    imported(patches, module, tracker=False)
     assert [] == patches._applied

@@ -16,7 +16,7 @@ import warpspan
 from warpspan import guard
 from warpspan.instrumentor import active_tracker
 from warpspan.probes import transfers as probe
-from warpspan.records import Site, SyncKind, Syncs, Transfer, Transfers
+from warpspan.records import Site, SyncCall, SyncKind, SyncPlace, Syncs, Transfer, Transfers
 from warpspan.testing import InMemoryTelemetry, ScriptedDevice
 
 KERNEL_S = 0.010
@@ -105,9 +105,8 @@ def test_a_wait_inside_an_inference(telemetry, model, name):
     (record,) = telemetry.records()
     site = record.syncs.longest_site
     assert (__file__, f"{__name__}.") == (site.file, site.function[: len(__name__) + 1])
-    assert record.syncs == Syncs(
-        1, KERNEL_S, kind, KERNEL_S, site, None, None, (SyncKind(kind, 1, KERNEL_S),)
-    )
+    kinds, places = (SyncKind(kind, 1, KERNEL_S),), (SyncPlace(kind, *site, 1, KERNEL_S),)
+    assert record.syncs == Syncs(1, KERNEL_S, kind, KERNEL_S, site, None, None, kinds, places)
     d2h = None if read is None else Transfer(1, read[0], read[1], 0)
     assert (None if d2h is None else Transfers(d2h=d2h)) == record.transfers
 
@@ -157,7 +156,10 @@ def test_many_short_waits(device, telemetry, model):
     model(loop)
     (span,) = telemetry.spans()
     attributes = span.attributes
-    assert 37 == attributes["pytorch.sync.item.count"]
+    assert (("item",), (37,)) == (
+        attributes["pytorch.sync.kinds"],
+        attributes["pytorch.sync.counts"],
+    )
     assert "item" == attributes["pytorch.sync.repeated.kind"]
     assert __file__ == attributes["pytorch.sync.repeated.code.file.path"]
     assert attributes["pytorch.sync.repeated.code.function.name"].endswith("loop")
@@ -175,6 +177,62 @@ def test_a_short_wait_has_no_place(device, telemetry, model):
     model(short)
     (record,) = telemetry.records()
     assert (0.0004, None) == (record.syncs.longest_s, record.syncs.longest_site)
+
+
+def test_time_by_kind_and_place(device, telemetry, model):
+    """The longest wait has its own time only: the many of middling length have theirs."""
+
+    def decode():
+        for _ in range(48):
+            device.launch(0.010)
+            element(model).item()
+
+    def handle(model):
+        device.complete()
+        device.launch(0.020)
+        whole(model).cpu()
+        decode()
+
+    model(handle)
+    (record,) = telemetry.records()
+    decoding, handling = record.syncs.places
+    assert ("item", 48, pytest.approx(0.480)) == (
+        decoding.kind,
+        decoding.total,
+        decoding.stalled_s,
+    )
+    assert ("cpu", 1, pytest.approx(0.020)) == (handling.kind, handling.total, handling.stalled_s)
+    assert ("decode", "handle") == (
+        decoding.function.rpartition(".")[2],
+        handling.function.rpartition(".")[2],
+    )
+    assert handling.site == record.syncs.longest_site
+
+
+def test_one_of_many_short_waits_has_its_place(device, telemetry, model):
+    """Each is too short to walk the stack for; the eighth stands for them, with its own time."""
+
+    def loop(model):
+        device.complete()
+        for _ in range(37):
+            device.launch(0.0001)
+            element(model).item()
+
+    model(loop)
+    (record,) = telemetry.records()
+    (place,) = record.syncs.places
+    assert place == SyncPlace("item", *record.syncs.repeated_site, 1, pytest.approx(0.0001))
+    assert (SyncKind("item", 37, pytest.approx(0.0037)),) == record.syncs.kinds
+
+
+def test_the_places_are_bounded():
+    """The eight with the most time are told, of the first 64; all waits are in the sums."""
+    counters = probe.SyncCopyCounters()
+    for line in range(1, 101):
+        counters.wait(SyncCall.ITEM, line * 1_000_000, Site("app.py", line, "app.f"))
+    syncs, _ = counters.describe(None)
+    assert list(range(64, 56, -1)) == [place.line for place in syncs.places]
+    assert (SyncKind("item", 100, 5.05),) == syncs.kinds
 
 
 def test_the_place_is_the_users_line():
@@ -263,7 +321,7 @@ def test_a_wait_that_still_runs_when_the_device_is_done(device, telemetry, model
     tally = active_tracker().attribution.waited_for()
     device.complete()
     assert not warpspan.flush(0.05)
-    tally.wait("synchronize", 5_000_000)
+    tally.wait(SyncCall.SYNCHRONIZE, 5_000_000)
     tally.leave()
     (record,) = telemetry.records()
     assert (1, 0.005) == record.syncs[:2]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import weakref
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from warpspan.hooks.libraries import wrapping
-from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch.module_call import Switch
+from warpspan.hooks.contract import (
+    DENOISE,
+    STEP,
+    TEXT_ENCODER,
+    VAE,
+    HookApi,
+    LibraryCall,
+    OpenCall,
+)
 from warpspan.probes.model import unwrap
-from warpspan.records.phases import DENOISE, STEP, TEXT_ENCODER, VAE
-from warpspan.runtime.library_calls import Loop, open_loop
-from warpspan.runtime.loop_notes import LoopNotes
-from warpspan.runtime.tracker import Tracker
 
 # How the attributes begin under which pipelines keep their components. The denoisers first: the
 # model of the inference is the first component in this order.
@@ -31,29 +34,37 @@ _PHASES = (
 )
 
 
-def patch(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch the `__call__` of every pipeline class (`diffusers.pipelines.pipeline_utils`)."""
-    base = getattr(module, "DiffusionPipeline", None)
-    wrapping.patch(patches, switch, base, {"__call__": wrapping.loop(switch, _Diffusion)})
+def hook(module: ModuleType, api: HookApi) -> None:
+    """Wrap the `__call__` of every pipeline class (`diffusers.pipelines.pipeline_utils`)."""
+    api.wrap_call(getattr(module, "DiffusionPipeline", None), "__call__", _open)
 
 
-class _Diffusion:
+def _open(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+    del args, kwargs
+    parts = _components(pipeline)
+    model = _model(pipeline, parts)
+    return None if model is None else Diffusion(pipeline, parts, model)
+
+
+class Diffusion(OpenCall):
+    """A call of a pipeline."""
+
+    operation = "diffusion"
+
     def __init__(
-        self, tracker: Tracker, pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, pipeline: Any, parts: dict[str, torch.nn.Module], model: torch.nn.Module
     ) -> None:
-        del args, kwargs
+        self.model = model
         self._pipeline = pipeline
-        self._parts = _components(pipeline)
-        self.loop: Loop | None = None
-        model = _model(pipeline, self._parts)
-        if model is not None:
-            self.loop = open_loop(tracker, "diffusion", model, self._phase, self._opened)
+        self._parts = parts
 
-    def _opened(self, sections: LoopNotes) -> None:
-        if sections.pipeline is None:
-            sections.pipeline = type(self._pipeline).__name__
+    def opened(self, call: LibraryCall) -> None:
+        """Name the pipeline."""
+        if call.notes.pipeline is None:
+            call.notes.pipeline = type(self._pipeline).__name__
 
-    def _phase(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    def phase(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """That of the component which the module is, or is in."""
         del args, kwargs
         module = unwrap(module)
         known = _known.get(module)
@@ -61,13 +72,12 @@ class _Diffusion:
             known = _known[module] = _phase_in(self._parts, module)
         return known
 
-    def result(self, value: Any) -> None:
+    def result(self, value: Any, call: LibraryCall) -> None:
         """Count the steps, where the pipeline says how many there were."""
         del value
         steps = getattr(self._pipeline, "_num_timesteps", None)
-        sections: LoopNotes = self.loop.sections  # type: ignore[assignment, union-attr]
         if isinstance(steps, int):
-            sections.denoise_steps = (sections.denoise_steps or 0) + steps
+            call.notes.denoise_steps = (call.notes.denoise_steps or 0) + steps
 
 
 # Of modules that were called, so that one is looked for in the components only once.

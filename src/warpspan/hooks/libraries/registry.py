@@ -1,45 +1,74 @@
-"""Libraries on top of torch: patched when the program has imported them, never imported by us."""
+"""The hooks for libraries: our own, and those that installed distributions announce.
+
+Each waits for a module that the program imports; none imports a library.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from wrapt import register_post_import_hook
+import functools
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import TypeAlias
 
 from warpspan import guard
+from warpspan.hooks.contract import Hook, HookApi
 from warpspan.hooks.libraries import diffusers, sentence_transformers, transformers
+from warpspan.hooks.on_import import OnImport
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.module_call import Switch
 
-_BATCHING = "transformers.generation.continuous_batching.continuous_api"
+#: The group of entry points. An entry point's name is the module that its hook waits for.
+GROUP = "warpspan_hook"
 
-_HOOKS: tuple[tuple[str, Callable[[Patches, Switch, Any], None]], ...] = (
-    ("transformers.generation.utils", transformers.patch_generate),
-    (_BATCHING, transformers.patch_batching),
-    ("transformers.modeling_utils", transformers.patch_compiled_call),
-    ("transformers.pipelines.base", transformers.patch_pipelines),
-    ("transformers.tokenization_utils_base", transformers.patch_tokenizers),
-    ("sentence_transformers", sentence_transformers.patch),
-    ("diffusers.pipelines.pipeline_utils", diffusers.patch),
-)
+OWN: dict[str, Hook] = {
+    "transformers.generation.utils": transformers.hook_generate,
+    "transformers.generation.continuous_batching.continuous_api": transformers.hook_batching,
+    "transformers.modeling_utils": transformers.hook_compiled_call,
+    "transformers.pipelines.base": transformers.hook_pipelines,
+    "transformers.tokenization_utils_base": transformers.hook_tokenizers,
+    "sentence_transformers": sentence_transformers.hook,
+    "diffusers.pipelines.pipeline_utils": diffusers.hook,
+}
+
+_Load: TypeAlias = Callable[[], Hook]
 
 
 def patch(patches: Patches, switch: Switch) -> None:
-    """Patch what is imported, and what will be while the switch is on."""
-    for name, hook in _HOOKS:
-        register_post_import_hook(_when_imported(patches, switch, hook), name)
+    """Call each hook for whose module the program has imported, or will while the switch is on."""
+    for name, hook in OWN.items():
+        _await(patches, switch, name, functools.partial(_given, hook))
+    for name, load in _installed():
+        _await(patches, switch, name, load)
 
 
-def _when_imported(
-    patches: Patches, switch: Switch, hook: Callable[[Patches, Switch, Any], None]
-) -> Callable[[Any], None]:
-    def imported(module: Any) -> None:
-        if switch.tracker is None:
-            return
-        try:
-            hook(patches, switch, module)
-        except Exception as error:  # a library that is built otherwise: its calls are not told
-            guard.caught("patch", error)
+def _await(patches: Patches, switch: Switch, name: str, load: _Load) -> None:
+    waiting = OnImport(name, functools.partial(_imported, patches, switch, name, load))
 
-    return imported
+    def cancel() -> list[str]:
+        waiting.cancel()
+        return []
+
+    patches.on_restore(cancel)
+
+
+def _imported(patches: Patches, switch: Switch, name: str, load: _Load, module: ModuleType) -> None:
+    origin = f"hook {name}"
+    if switch.tracker is None:
+        return
+    try:
+        load()(module, HookApi(origin, patches, switch))
+    except Exception as error:  # a library that is built otherwise: its calls are not told
+        guard.caught(origin, error)
+
+
+def _given(hook: Hook) -> Hook:
+    return hook
+
+
+def _installed() -> Iterator[tuple[str, _Load]]:
+    try:
+        for point in entry_points(group=GROUP):
+            yield point.name, point.load
+    except Exception as error:  # metadata that can't be read
+        guard.caught("entry points", error)

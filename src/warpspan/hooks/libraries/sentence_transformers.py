@@ -3,69 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from warpspan.hooks.libraries import wrapping
+from warpspan.hooks.contract import STEP, HookApi, LibraryCall, OpenCall
 from warpspan.hooks.libraries.transformers import hub_name
-from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch.module_call import Switch
-from warpspan.records.phases import STEP
-from warpspan.runtime.library_calls import Loop, open_loop
-from warpspan.runtime.loop_notes import LoopNotes
-from warpspan.runtime.tracker import Tracker
 
 _ENCODERS = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder")
 
 
-def patch(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch the models that this version has (`sentence_transformers`)."""
-    parts = {name: wrapping.part(switch, "preprocess") for name in ("preprocess", "tokenize")}
-    for name in _ENCODERS:
-        wraps = {"encode": wrapping.loop(switch, _Encode), **parts}
-        wrapping.patch(patches, switch, getattr(module, name, None), wraps)
-    wraps = {"predict": wrapping.loop(switch, _Predict), **parts}
-    wrapping.patch(patches, switch, getattr(module, "CrossEncoder", None), wraps)
+def hook(module: ModuleType, api: HookApi) -> None:
+    """Wrap the models that this version has (`sentence_transformers`)."""
+    for name in (*_ENCODERS, "CrossEncoder"):
+        owner = getattr(module, name, None)
+        if name == "CrossEncoder":
+            api.wrap_call(owner, "predict", Predict)
+        else:
+            api.wrap_call(owner, "encode", Encode)
+        api.wrap_host_part(owner, "preprocess", "preprocess")
+        api.wrap_host_part(owner, "tokenize", "preprocess")
 
 
-class _Call:
+class Predict(OpenCall):
+    """A call of `predict`."""
+
     operation = "predict"
-    gen_ai: str | None = None
 
-    def __init__(
-        self, tracker: Tracker, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    def __init__(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del args, kwargs
-        self._model = model
-        self._sections: LoopNotes | None = None
-        self.loop: Loop | None = open_loop(
-            tracker, self.operation, model, self._phase, self._opened
-        )
+        self.model: torch.nn.Module = model
+        self._call: LibraryCall | None = None
 
-    def _opened(self, sections: LoopNotes) -> None:
-        self._sections = sections
-        if self.gen_ai is not None:
-            sections.operation = self.gen_ai
-            first = next(iter(self._model.children()), None)
-            sections.model = hub_name(getattr(first, "auto_model", None))
+    def opened(self, call: LibraryCall) -> None:
+        """Its steps count the tokens."""
+        self._call = call
 
-    def _phase(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    def phase(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """A step; counts the tokens of its batch as they were padded."""
         del module
         features = args[0] if args and isinstance(args[0], Mapping) else kwargs
         ids = features.get("input_ids")
-        if isinstance(ids, torch.Tensor) and self._sections is not None:
-            self._sections.add_tokens(ids.numel(), None, None)
+        if isinstance(ids, torch.Tensor) and self._call is not None:
+            self._call.notes.add_tokens(ids.numel(), None, None)
         return STEP
 
-    def result(self, value: Any) -> None:
-        """The tokens were counted with the steps."""
 
+class Encode(Predict):
+    """A call of `encode`."""
 
-class _Predict(_Call):
-    pass
-
-
-class _Encode(_Call):
     operation = "encode"
-    gen_ai = "embeddings"
+
+    def opened(self, call: LibraryCall) -> None:
+        """It makes embeddings, as the GenAI conventions call it."""
+        super().opened(call)
+        call.notes.operation = "embeddings"
+        first = next(iter(self.model.children()), None)
+        call.notes.model = hub_name(getattr(first, "auto_model", None))

@@ -9,126 +9,77 @@ from __future__ import annotations
 import functools
 import re
 import types
-import weakref
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from warpspan.hooks.libraries import wrapping
-from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch.module_call import Switch, outermost
+from warpspan.hooks.contract import (
+    ASSISTANT,
+    DECODE,
+    ENCODER,
+    PREFILL,
+    HookApi,
+    LibraryCall,
+    OpenCall,
+    enclosing_call,
+)
 from warpspan.probes.model import unwrap
-from warpspan.records.phases import ASSISTANT, DECODE, ENCODER, PREFILL, STEP
-from warpspan.runtime.library_calls import Loop, open_loop
-from warpspan.runtime.loop_notes import LoopNotes
-from warpspan.runtime.scopes import current
-from warpspan.runtime.steps import LoopScope
-from warpspan.runtime.tracker import Tracker
 
-_is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
-def patch_generate(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch `GenerationMixin.generate` and its overrides (`transformers.generation.utils`)."""
+def hook_generate(module: ModuleType, api: HookApi) -> None:
+    """Wrap `GenerationMixin.generate` and its overrides (`transformers.generation.utils`)."""
     mixin = getattr(module, "GenerationMixin", None)
-    wraps = {
-        "generate": wrapping.loop(switch, Generation),
-        "generate_batch": wrapping.loop(switch, Batching),
-    }
-    wrapping.patch(patches, switch, mixin, wraps)
+    api.wrap_call(mixin, "generate", Generation)
+    api.wrap_call(mixin, "generate_batch", Batching)
 
 
-def patch_compiled_call(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch what gives `generate` the compiled model for decoding (`transformers.modeling_utils`).
+def hook_compiled_call(module: ModuleType, api: HookApi) -> None:
+    """Wrap what gives `generate` the compiled model for decoding (`transformers.modeling_utils`).
 
     It compiles `__call__` itself, so that Dynamo has taken our own out of it.
     """
-    owner = getattr(module, "PreTrainedModel", None)
-    original = getattr(owner, "get_compiled_call", None)
-    if owner is None or original is None:  # an old version compiles nothing by itself
-        return
-
-    @functools.wraps(original)
-    def get_compiled_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        compiled = original(self, *args, **kwargs)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if _is_dynamo_compiling() or current.get().covers:
-                return compiled(*args, **kwargs)
-            return outermost(switch, compiled, self, args, kwargs)
-
-        return call
-
-    patches.apply(owner, "get_compiled_call", get_compiled_call)
+    api.wrap_compiled(getattr(module, "PreTrainedModel", None), "get_compiled_call")
 
 
-def patch_batching(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch continuous batching (`…continuous_batching.continuous_api`), whose steps run on a thread."""
-    mixin = getattr(module, "ContinuousMixin", None)
-    if mixin is not None:  # a base of GenerationMixin, whose overrides are patched there
-        original = vars(mixin).get("generate_batch")
-        if original is not None:
-            patches.apply(mixin, "generate_batch", wrapping.loop(switch, Batching)(original))
+def hook_batching(module: ModuleType, api: HookApi) -> None:
+    """Wrap continuous batching (`…continuous_batching.continuous_api`), whose steps run on a thread."""
+    api.wrap_call(getattr(module, "ContinuousMixin", None), "generate_batch", Batching)
     manager = getattr(module, "ContinuousBatchingManager", None)
-    start, run = getattr(manager, "start", None), getattr(manager, "_run_generation_loop", None)
-    if start is None or run is None:
-        return
-    sections: weakref.WeakKeyDictionary[Any, LoopScope] = weakref.WeakKeyDictionary()
-
-    @functools.wraps(start)
-    def noted_start(self: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = current.get()
-        if isinstance(scope, LoopScope) and scope.takes_steps:
-            sections[self] = scope
-        return start(self, *args, **kwargs)
-
-    @functools.wraps(run)
-    def joined_run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = sections.pop(self, None)
-        if scope is not None:  # the steps of this thread are those of the call that started it
-            current.set(scope)
-        return run(self, *args, **kwargs)
-
-    patches.apply(manager, "start", noted_start)
-    patches.apply(manager, "_run_generation_loop", joined_run)
+    api.wrap_thread(manager, "start", "_run_generation_loop")
 
 
-def patch_pipelines(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch `Pipeline` and the methods that its tasks override (`transformers.pipelines.base`)."""
-    wraps = {
-        "__call__": wrapping.loop(switch, Pipeline),
-        # What a pipeline does for each batch, also of an iterator that it returned.
-        "forward": wrapping.loop(switch, Pipeline),
-        "preprocess": wrapping.part(switch, "preprocess"),
-        "postprocess": wrapping.part(switch, "postprocess"),
-    }
-    wrapping.patch(patches, switch, getattr(module, "Pipeline", None), wraps)
+def hook_pipelines(module: ModuleType, api: HookApi) -> None:
+    """Wrap `Pipeline` and the methods that its tasks override (`transformers.pipelines.base`)."""
+    pipeline = getattr(module, "Pipeline", None)
+    api.wrap_call(pipeline, "__call__", Pipeline.open)
+    # What a pipeline does for each batch, also of an iterator that it returned.
+    api.wrap_call(pipeline, "forward", Pipeline.open)
+    api.wrap_host_part(pipeline, "preprocess", "preprocess")
+    api.wrap_host_part(pipeline, "postprocess", "postprocess")
 
 
-def patch_tokenizers(patches: Patches, switch: Switch, module: Any) -> None:
-    """Patch the tokenizers' common base (`transformers.tokenization_utils_base`)."""
-    owner = getattr(module, "PreTrainedTokenizerBase", None)
-    for name, part in (
-        ("__call__", "preprocess"),
-        ("decode", "postprocess"),
-        ("batch_decode", "postprocess"),
-    ):
-        original = vars(owner).get(name) if owner is not None else None
-        if original is not None:
-            patches.apply(owner, name, wrapping.part(switch, part)(original))
+def hook_tokenizers(module: ModuleType, api: HookApi) -> None:
+    """Wrap the tokenizers' common base (`transformers.tokenization_utils_base`)."""
+    tokenizer = getattr(module, "PreTrainedTokenizerBase", None)
+    api.wrap_host_part(tokenizer, "__call__", "preprocess")
+    api.wrap_host_part(tokenizer, "decode", "postprocess")
+    api.wrap_host_part(tokenizer, "batch_decode", "postprocess")
 
 
-class Generation:
+class Generation(OpenCall):
     """A call of `generate`. Of the models in it, `self` is the one whose calls are its steps."""
 
-    def __init__(
-        self, tracker: Tracker, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        scope = current.get()
-        outer = getattr(scope.phase_of, "__self__", None) if isinstance(scope, LoopScope) else None
+    operation = "generate"
+    _call: LibraryCall
+
+    def __init__(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        outer = enclosing_call()
         self._outer = outer if isinstance(outer, Generation) else None
+        self.model: torch.nn.Module = model
         self._model = unwrap(model)
         config = _argument(args, kwargs, 1, "generation_config")
         self._assists: bool = self._outer is not None and (
@@ -142,20 +93,22 @@ class Generation:
         self._embeds: Any = kwargs.get("inputs_embeds")
         self._chunks = self._prefill_chunks(config, kwargs)
         self._encodes = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
-        #: Calls of the model that `phase` was asked about; the section counts the others.
+        #: Calls of the model that `phase` was asked about; `repeats` counts the others.
         self._steps = 0
         #: Shape of the sequences that the first step of the model saw.
         self._seen: torch.Size | None = None
         #: The tokens are told by a call of `generate` inside, as Whisper's own makes.
         self._told = False
-        self.loop: Loop | None = open_loop(tracker, "generate", model, self.phase, self._opened)
 
-    def _opened(self, sections: LoopNotes) -> None:
-        if sections.first_chunks is None:
-            sections.first_chunks = self._chunks
+    def opened(self, call: LibraryCall) -> None:
+        """The outermost one names the model."""
+        self._call = call
+        notes = call.notes
+        if notes.first_chunks is None:
+            notes.first_chunks = self._chunks
         if self._outer is None and (_are_tokens(self._given) or _are_embeddings(self._embeds)):
-            sections.operation = "text_completion"
-            sections.model = hub_name(self._model)
+            notes.operation = "text_completion"
+            notes.model = hub_name(self._model)
 
     def phase(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """What a module call is to this generation."""
@@ -166,18 +119,14 @@ class Generation:
             return ENCODER
         self._steps += 1
         if self._steps > self._chunks:
-            self._section.repeat_phase(module, DECODE)
+            self._call.repeat(module, DECODE)
             return DECODE
         if self._steps == 1:
             ids: Any = kwargs.get("decoder_input_ids" if self._encodes else "input_ids")
             self._seen = ids.shape if _are_tokens(ids) else None
         return PREFILL
 
-    @property
-    def _section(self) -> LoopScope:
-        return self.loop.section  # type: ignore[return-value, union-attr]
-
-    def result(self, value: Any) -> None:
+    def result(self, value: Any, call: LibraryCall) -> None:
         """Count the tokens."""
         if self._assists or self._told:
             return
@@ -186,13 +135,12 @@ class Generation:
         given, offset = self._prompt()
         sequences: Any = getattr(value, "sequences", value)
         generated = length = None
-        sections: LoopNotes = self.loop.sections  # type: ignore[assignment, union-attr]
         if _are_tokens(sequences) and offset is not None and sequences.shape[1] >= offset:
             length = sequences.shape[1] - offset
             generated = length * sequences.shape[0]
-            if length > self._steps + self._section.repeats - self._chunks + 1:
-                sections.speculative = True
-        sections.add_tokens(given, generated, length)
+            if length > self._steps + call.repeats - self._chunks + 1:
+                call.notes.speculative = True
+        call.notes.add_tokens(given, generated, length)
 
     def _prompt(self) -> tuple[int | None, int | None]:
         """Tokens of the input, and how many of those of a returned sequence were given."""
@@ -217,51 +165,50 @@ class Generation:
         return max(1, -(-length // size))
 
 
-class Batching:
+class Batching(OpenCall):
     """A call of `generate_batch`. A step works on the prompts and tokens of many sequences."""
 
-    def __init__(
-        self, tracker: Tracker, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    operation = "generate"
+
+    def __init__(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.model: torch.nn.Module = model
         self._inputs = _argument(args, kwargs, 0, "inputs")
-        self._model = unwrap(model)
-        self.loop: Loop | None = open_loop(tracker, "generate", model, _plain, self._opened)
 
-    def _opened(self, sections: LoopNotes) -> None:
-        sections.operation = "text_completion"
-        sections.model = hub_name(self._model)
+    def opened(self, call: LibraryCall) -> None:
+        """Name the model."""
+        call.notes.operation = "text_completion"
+        call.notes.model = hub_name(unwrap(self.model))
 
-    def result(self, value: Any) -> None:
+    def result(self, value: Any, call: LibraryCall) -> None:
         """Count the tokens of all sequences, which are not padded."""
-        sections: LoopNotes = self.loop.sections  # type: ignore[assignment, union-attr]
-        sections.add_tokens(
+        call.notes.add_tokens(
             sum(map(len, self._inputs)),
             sum(len(output.generated_tokens) for output in value.values()),
             None,
         )
 
 
-class Pipeline:
+class Pipeline(OpenCall):
     """A call of a pipeline, or of one batch of an iterator that it returned."""
 
-    def __init__(
-        self, tracker: Tracker, pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    operation = "pipeline"
+
+    def __init__(self, pipeline: Any) -> None:
+        self.model = pipeline.model
         self._task = getattr(pipeline, "task", None) or type(pipeline).__name__
-        self.loop: Loop | None = None
+
+    @classmethod
+    def open(cls, pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        """What is streamed is worked on when it is asked for, a batch at a time."""
         inputs = args[0] if args else next(iter(kwargs.values()), None)
-        model = getattr(pipeline, "model", None)
-        # What is streamed is worked on when it is asked for, a batch at a time.
         streamed = isinstance(inputs, (types.GeneratorType, torch.utils.data.Dataset))
-        if isinstance(model, torch.nn.Module) and not streamed:
-            self.loop = open_loop(tracker, "pipeline", model, _plain, self._opened)
+        model = getattr(pipeline, "model", None)
+        return cls(pipeline) if isinstance(model, torch.nn.Module) and not streamed else None
 
-    def _opened(self, sections: LoopNotes) -> None:
-        if sections.pipeline is None:
-            sections.pipeline = str(self._task)
-
-    def result(self, value: Any) -> None:
-        """Nothing to count."""
+    def opened(self, call: LibraryCall) -> None:
+        """Name the task."""
+        if call.notes.pipeline is None:
+            call.notes.pipeline = str(self._task)
 
 
 def hub_name(model: Any) -> str | None:
@@ -273,11 +220,6 @@ def hub_name(model: Any) -> str | None:
 @functools.lru_cache(maxsize=256)
 def _is_hub_name(name: str) -> bool:
     return _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
-
-
-def _plain(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    del module, args, kwargs
-    return STEP
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], index: int, name: str) -> Any:

@@ -20,29 +20,32 @@ from warpspan.hooks.torch.dynamo import leave_out
 from warpspan.hooks.torch.module_call import Switch
 from warpspan.probes import clock
 from warpspan.probes.transfers import SyncCopyCounters, call_site
+from warpspan.records import Direction, SyncCall
 
 # What is read of a tensor: its one element, all of it, or what isn't known from outside.
 _ELEMENT, _ALL, _UNKNOWN = range(3)
+# Looked up once: a member of an enum costs Python 3.10 and 3.11 more than a global.
+_CONTAINS, _D2H = SyncCall.CONTAINS, Direction.D2H
 
 _READERS = (
-    ("item", "item", _ELEMENT),
-    ("__bool__", "bool", _ELEMENT),
-    ("__int__", "int", _ELEMENT),
-    ("__float__", "float", _ELEMENT),
-    ("__index__", "index", _ELEMENT),
-    ("tolist", "tolist", _ALL),
-    ("numpy", "numpy", _ALL),
-    ("nonzero", "nonzero", _UNKNOWN),
+    ("item", SyncCall.ITEM, _ELEMENT),
+    ("__bool__", SyncCall.BOOL, _ELEMENT),
+    ("__int__", SyncCall.INT, _ELEMENT),
+    ("__float__", SyncCall.FLOAT, _ELEMENT),
+    ("__index__", SyncCall.INDEX, _ELEMENT),
+    ("tolist", SyncCall.TOLIST, _ALL),
+    ("numpy", SyncCall.NUMPY, _ALL),
+    ("nonzero", SyncCall.NONZERO, _UNKNOWN),
 )
 
 
 def patch(patches: Patches, switch: Switch) -> None:
     """Replace the functions that wait for a device, a stream or an event."""
     for owner, name, kind in (
-        (torch._C, "_cuda_synchronize", "synchronize"),
-        (torch._C, "_accelerator_synchronizeDevice", "synchronize"),
-        (torch.cuda.Stream, "synchronize", "stream"),
-        (torch.cuda.Event, "synchronize", "event"),
+        (torch._C, "_cuda_synchronize", SyncCall.SYNCHRONIZE),
+        (torch._C, "_accelerator_synchronizeDevice", SyncCall.SYNCHRONIZE),
+        (torch.cuda.Stream, "synchronize", SyncCall.STREAM),
+        (torch.cuda.Event, "synchronize", SyncCall.EVENT),
     ):
         function = getattr(owner, name, None)
         if function is not None:  # a build without CUDA, or an older torch, lacks some
@@ -58,7 +61,7 @@ def patch_tensors(patches: Patches, switch: Switch) -> None:
     tensor_methods.replace(patches, "__contains__", contains, on_host=False)
 
 
-def waited(counters: SyncCopyCounters, kind: str, began_ns: int) -> None:
+def waited(counters: SyncCopyCounters, kind: SyncCall, began_ns: int) -> None:
     """Count a wait that ended now, called by the function that the user called."""
     stalled_ns = clock.host_ns() - began_ns
     site = None
@@ -67,7 +70,7 @@ def waited(counters: SyncCopyCounters, kind: str, began_ns: int) -> None:
     counters.wait(kind, stalled_ns, site)
 
 
-def _waiting(switch: Switch, kind: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def _waiting(switch: Switch, kind: SyncCall, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def wait(*args: Any, **kwargs: Any) -> Any:
         counters = tensor_methods.started(switch)
@@ -84,7 +87,7 @@ def _waiting(switch: Switch, kind: str, original: Callable[..., Any]) -> Callabl
     return wait
 
 
-def _count(counters: SyncCopyCounters, kind: str, began_ns: int) -> None:
+def _count(counters: SyncCopyCounters, kind: SyncCall, began_ns: int) -> None:
     try:
         waited(counters, kind, began_ns)
     except Exception as error:
@@ -92,7 +95,7 @@ def _count(counters: SyncCopyCounters, kind: str, began_ns: int) -> None:
 
 
 def _reading(
-    switch: Switch, kind: str, original: Callable[..., Any], reads: int
+    switch: Switch, kind: SyncCall, original: Callable[..., Any], reads: int
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def read(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -111,7 +114,7 @@ def _reading(
 
 
 def _count_read(
-    counters: SyncCopyCounters, kind: str, began_ns: int, tensor: torch.Tensor, reads: int
+    counters: SyncCopyCounters, kind: SyncCall, began_ns: int, tensor: torch.Tensor, reads: int
 ) -> None:
     try:
         waited(counters, kind, began_ns)
@@ -119,9 +122,9 @@ def _count_read(
             return
         element_bytes, elements = _size(tensor)
         if reads == _ELEMENT:  # torch copies it to pinned memory of its own
-            counters.copy("d2h", element_bytes)
+            counters.copy(_D2H, element_bytes)
         elif elements:
-            counters.copy("d2h", element_bytes * elements, pageable=True)
+            counters.copy(_D2H, element_bytes * elements, pageable=True)
     except Exception as error:
         guard.caught("synchronization", error)
 
@@ -143,8 +146,8 @@ def _containing(switch: Switch, original: Callable[..., bool]) -> Callable[..., 
         token = tensor_methods.inside.set(True)
         try:
             found = original(self, element)
-            _count(counters, "contains", began_ns)
-            counters.copy("d2h", 1)
+            _count(counters, _CONTAINS, began_ns)
+            counters.copy(_D2H, 1)
         finally:
             tensor_methods.inside.reset(token)
             counters.leave()

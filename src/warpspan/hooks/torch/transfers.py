@@ -23,6 +23,7 @@ from warpspan.hooks.torch.tensor_methods import has_torch_function
 from warpspan.probes import clock
 from warpspan.probes.clock import Lease
 from warpspan.probes.transfers import TIMED_BYTES, SyncCopyCounters, lease_event
+from warpspan.records import Direction, SyncCall
 
 # Modules that move weights: what they copy are parameters and buffers, whatever its class is.
 _MOVERS = frozenset(
@@ -33,20 +34,21 @@ _MOVERS = frozenset(
     }
 )
 _CPU = torch.device("cpu")
+_H2D, _D2H, _D2D = Direction
 
 
 class _Move(NamedTuple):
     """A copy that a call is about to make.
 
     Args:
-        direction: `h2d`, `d2h` or `d2d`.
+        direction: from where to where.
         ordinal: the CUDA device whose current stream it runs on.
         source: what is copied.
         target: where to, None where the call makes it.
         asynchronous: `non_blocking` was asked for.
     """
 
-    direction: str
+    direction: Direction
     ordinal: int
     source: torch.Tensor
     target: torch.Tensor | None
@@ -60,11 +62,11 @@ _Plan = Callable[[torch.Tensor, tuple[Any, ...], dict[str, Any]], _Move | None]
 
 def patch_tensors(patches: Patches, switch: Switch) -> None:
     """Replace the methods of tensors that copy between devices, or pin."""
-    surfaces_: tuple[tuple[str, str, _Plan, _Skips | None, bool], ...] = (
-        ("to", "to", _plan_to, _stays, True),
-        ("cuda", "cuda", _plan_cuda, None, True),
-        ("copy_", "copy", _plan_copy, _copies_within, True),
-        ("cpu", "cpu", _plan_cpu, None, False),
+    surfaces_: tuple[tuple[str, SyncCall, _Plan, _Skips | None, bool], ...] = (
+        ("to", SyncCall.TO, _plan_to, _stays, True),
+        ("cuda", SyncCall.CUDA, _plan_cuda, None, True),
+        ("copy_", SyncCall.COPY, _plan_copy, _copies_within, True),
+        ("cpu", SyncCall.CPU, _plan_cpu, None, False),
     )
     for name, kind, plan, skips, on_host in surfaces_:
         mover = _moving(
@@ -77,7 +79,7 @@ def patch_tensors(patches: Patches, switch: Switch) -> None:
 
 def _moving(
     switch: Switch,
-    kind: str,
+    kind: SyncCall,
     original: Callable[..., Any],
     plan: _Plan,
     skips: _Skips | None,
@@ -119,7 +121,7 @@ def _started(
     try:
         weights = _caller() in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
         attribution = switch.tracker.attribution  # type: ignore[union-attr]
-        if planned.direction == "d2h":
+        if planned.direction == _D2H:
             counters = attribution.waited_for()
         else:
             counters = attribution.arriving(weights=weights)
@@ -151,7 +153,7 @@ def _caller() -> str | None:
 def _ended(
     counters: SyncCopyCounters,
     planned: _Move,
-    kind: str,
+    kind: SyncCall,
     weights: bool,
     start: Lease | None,
     began_ns: int,
@@ -160,7 +162,7 @@ def _ended(
     try:
         nbytes, pageable = _crossed(planned, result)
         # From pageable memory the driver copies by way of its own, and the caller waits for it.
-        if planned.direction != "d2d" and (pageable or not planned.asynchronous):
+        if planned.direction != _D2D and (pageable or not planned.asynchronous):
             waited(counters, kind, began_ns)
         events = None if start is None else (start, lease_event(planned.ordinal))
         counters.copy(planned.direction, nbytes, pageable=pageable, weights=weights, events=events)
@@ -239,13 +241,13 @@ def _planned(
     if where.type == "cuda":
         index = torch.cuda.current_device() if where.index is None else where.index
         if not source.is_cuda:
-            direction, ordinal = "h2d", index
+            direction, ordinal = _H2D, index
         elif source.get_device() != index:
-            direction, ordinal = "d2d", source.get_device()
+            direction, ordinal = _D2D, source.get_device()
         else:
             return None
     elif source.is_cuda and where.type == "cpu":
-        direction, ordinal = "d2h", source.get_device()
+        direction, ordinal = _D2H, source.get_device()
     else:
         return None
     if source.device.type not in ("cpu", "cuda") or source.layout is not torch.strided:
@@ -269,9 +271,9 @@ def _crossed(move: _Move, result: torch.Tensor) -> tuple[int, bool]:
     first one.
     """
     source, target = move.source, result if move.target is None else move.target
-    if move.direction == "d2d":
+    if move.direction == _D2D:
         return target.numel() * target.element_size(), False
-    to_device = move.direction == "h2d"
+    to_device = move.direction == _H2D
     on_host, on_device = (source, target) if to_device else (target, source)
     crossing = on_host if move.asynchronous else on_device
     converted = source.dtype != target.dtype and not move.asynchronous

@@ -1,0 +1,1 @@
+"""What warpspan costs, measured from a checkout; none of it is installed."""

@@ -1,0 +1,1 @@
+"""How long an inference can be held up by telemetry."""

@@ -1,1 +1,0 @@
-"""Benchmarks: of warpspan itself, and of fused kernels."""

@@ -1,0 +1,1 @@
+"""The tests of warpspan; what they share is in tests/support."""

@@ -1,0 +1,96 @@
+"""Tables as a terminal shows them."""
+
+import pytest
+
+pytest.importorskip("rich")
+from rich.console import Console
+
+from warpspan.kernels.bench.correctness import Check
+from warpspan.kernels.bench.rows import BenchRow
+from warpspan.kernels.bench.table import checks_table, tables
+
+US = 1e-6
+
+
+def row(provider, shape, us=None, **values):
+    times = {}
+    if us is not None:
+        times = dict.fromkeys(("device_p20_s", "device_p50_s", "device_p80_s"), us * US)
+    return BenchRow("rope", shape, "prefill", "bfloat16", provider, "cold", **times, **values)
+
+
+def text(renderable):
+    console = Console(width=200, color_system=None)
+    with console.capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+def test_a_table_shows_what_was_measured_and_leaves_out_empty_columns():
+    """Microseconds with their spread, speed-up; no column for what nobody measured."""
+    ours = row("triton", "B=1,S=8", 10.0, launches=1, speedup=3.0, wall_s=12 * US)
+    eager = row("eager", "B=1,S=8", 30.0, launches=10, speedup=1.0)
+    table, line = tables([eager._replace(minimum_bytes=2_000_000), ours], 200)
+    lines = [one.split() for one in text(table).splitlines()]
+    assert ["rope", "B=1,S=8", "bfloat16", "minimum", "2.00", "MB"] == lines[0]
+    header = "cache provider launches device us p50 [p20-p80] wall us GB/s speed-up"
+    assert header == " ".join(lines[2])
+    assert ["cold", "triton", "1", "10.00", "[10.00-10.00]", "12.0", "-", "3.00x"] == lines[5]
+    assert "rope: fusion pays 3.0x at prefill" == line
+
+
+def test_a_provider_that_did_not_run_says_why_in_its_row():
+    """At the shape where it did not."""
+    rows = [
+        row("triton", "B=1,S=8", 10.0),
+        row("compile", "B=1,S=8", reason="RuntimeError: no kernel"),
+        row("triton", "B=1,S=9", 10.0),
+        row("compile", "B=1,S=9", 11.0),
+    ]
+    first, second, _ = tables(rows, 200)
+    (line,) = [line for line in text(first).splitlines() if "compile" in line]
+    assert ["cold", "compile", "-", "RuntimeError:", "no", "kernel"] == line.split()
+    assert "note" not in text(second)
+
+
+def test_a_narrow_terminal_keeps_what_matters_and_says_what_is_missing():
+    """Nothing is cut short: the least columns go, the line below names them."""
+    ours = row("triton", "B=1,S=8", 10.0, speedup=3.0, first_call_s=2.0, sm_cycles=7.0, launches=1)
+    table, missing, _ = tables([ours], 70)
+    assert (
+        "rope: left out for want of room: 1st call s, SM cycles (in --json and --html)" == missing
+    )
+    shown = text(table)
+    assert "3.00x" in shown
+    assert "…" not in shown
+    assert max(map(len, map(str.rstrip, shown.splitlines()))) <= 70
+
+
+def test_brackets_in_a_reason_are_no_markup():
+    """A provider's own words are shown as they are."""
+    broken = row("compile", "B=1,S=8", reason="[/bold] is [red]")
+    table, _ = tables([broken], 200)
+    assert "[/bold] is [red]" in text(table)
+
+
+def test_throttling_is_told_beside_the_verdict():
+    """Each reason once."""
+    rows = [
+        row("triton", "B=1,S=8", 10.0, throttle_reasons=("sw_power_cap",)),
+        row("triton", "B=1,S=9", 10.0, throttle_reasons=("hw_thermal", "sw_power_cap")),
+    ]
+    *_, last = tables(rows, 200)
+    assert "rope: the GPU was throttled meanwhile: hw_thermal, sw_power_cap" == last
+
+
+def test_checks_are_counted_by_operation_and_dtype():
+    """The worst of random inputs; a failure stands in red and in the count."""
+    checks = [
+        Check("rope", "B=1 random", "float32", 1e-7, 1.5, None),
+        Check("rope", "B=1 large", "float32", 1e3, 1.0, None),
+        Check("rope", "B=1 nan", "float32", None, None, "gives 1.0"),
+        Check("swiglu", "M=1 random", "float32", 2e-7, None, None),
+    ]
+    lines = text(checks_table(checks)).splitlines()
+    assert ["rope", "float32", "3", "1", "1.0e-07", "1.50"] == lines[4].replace("│", "").split()
+    assert ["swiglu", "float32", "1", "0", "2.0e-07", "-"] == lines[5].replace("│", "").split()

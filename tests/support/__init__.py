@@ -1,0 +1,1 @@
+"""What several tests share and users don't need."""
