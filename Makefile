@@ -73,6 +73,11 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	  elif [ "$$CI" = true ]; then exit 1; \
 	  else echo "Skipped the tests on Python $(1)." >&2; fi
 
+.PHONY: test-virtual-gpu
+test-virtual-gpu: $(VENV)/.ready ## The tests on a GPU, on a virtual one under the CUDA build of torch
+	PYTHONPATH=tests/virtual_gpu $(BIN)/python -m virtual_gpu --devices 2 -- \
+	  $(BIN)/python -m pytest tests/gpu tests/virtual_gpu $(PYTEST_ARGS)
+
 .PHONY: backends
 backends: ## Build the real backends of test-backends from pinned Go modules, into a cache
 	@$$(sh scripts/find_python.sh $(PYTHON)) tests/backends/binaries.py
