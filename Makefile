@@ -28,7 +28,7 @@ test: $(VENV)/.ready ## The environment and all tests
 check: lint test ## Before a commit: format, lint, types, import contract, names, all tests
 
 .PHONY: check-all
-check-all: check demo test-oldest test-newest-python test-export test-backends ## All there is, whole
+check-all: check demo test-oldest test-newest-python test-export test-virtual-gpu test-recipes test-lowest test-backends ## All there is, whole
 
 .PHONY: lint
 lint: $(VENV)/.ready ## The checks that need no test run
@@ -63,9 +63,6 @@ test-recipes: $(VENV)/.ready ## Every command and sample of the documents, from 
 .PHONY: test-lowest
 test-lowest: $(VENV)/.ready ## The wheel with the lowest versions that its metadata allows
 	$(BIN)/python -m pytest tests/install/test_lowest.py $(PYTEST_ARGS)
-
-.PHONY: check-all
-check-all: check test-oldest test-newest-python test-recipes test-lowest test-backends ## All of CI
 
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
