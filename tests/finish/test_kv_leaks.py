@@ -185,7 +185,7 @@ def test_a_list_that_keeps_each_cache(telemetry):
     assert score >= THRESHOLD
     records = telemetry.records()
     last = records[-1].cache
-    assert (alive, caches, score) == (last.alive, last.alive_count, last.leak_score)
+    assert (alive, caches, score) == (last.alive_bytes, last.alive_count, last.leak_score)
     assert abs(records[4].start_ns / 1e9 - last.leak_start_s) < 1e-6
     kept.clear()
     assert (0, 0) == standing(telemetry)[:2]
