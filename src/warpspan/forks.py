@@ -13,6 +13,7 @@ a tenth of what the process id does, which takes a system call (about 30 ns and 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import enum
 import itertools
 import mmap
@@ -179,6 +180,15 @@ def catch_up() -> None:
     finally:
         if taken:
             _catching_up.release()
+
+
+def keep(*inherited: object) -> None:
+    """Keep what a child has from its parent, for as long as the child lives and beyond its exit.
+
+    A CUDA event can't be destroyed in a child of a process that used CUDA: torch aborts the child.
+    """
+    for thing in inherited:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _in_child() -> None:
