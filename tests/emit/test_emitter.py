@@ -230,7 +230,9 @@ def test_an_unsampled_inference_is_still_counted():
 
 
 @pytest.mark.parametrize(
-    "key", ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY]
+    "key",
+    ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY],
+    ids=["as the API has it", "as the SDK has it"],
 )
 def test_nothing_starts_where_instrumentation_is_suppressed(pipeline, key):
     """As exporters do for their own calls."""
