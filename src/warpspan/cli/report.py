@@ -93,7 +93,7 @@ def output_console(*, stderr: bool) -> Console:
 
 
 def nothing(reader: OtlpJsonReader, name: str) -> str:
-    """Why a file has no summary, as far as the file tells."""
+    """Why a file has no summary, as far as the file shows it."""
     if reader.lines == 0:
         return f"{name} is empty"
     if reader.compression is not None:
@@ -104,47 +104,46 @@ def nothing(reader: OtlpJsonReader, name: str) -> str:
         )
     if reader.otlp_lines == 0:
         if reader.cut and reader.lines == 1:
-            return f"{name} is not OTLP JSON, or breaks off in its first line: nothing is whole"
+            return f"{name} is not OTLP JSON, or its first line is truncated; no complete record was found"
         if not reader.broken_lines:
             return (
                 f"{name} is JSON, but not OTLP: no line is an object with resourceSpans or "
                 "resourceMetrics"
             )
         return (
-            f"{name} is not OTLP JSON, one object a line, as `warpspan run` writes it (JSON over "
-            f"several lines can be read so: jq -c . {shlex.quote(name)} | warpspan report -)"
+            f"{name} is not OTLP JSON with one object per line, as `warpspan run` writes it (convert "
+            f"multi-line JSON with: jq -c . {shlex.quote(name)} | warpspan report -)"
         )
     if reader.broken_spans:
         return f"the values of all {reader.broken_spans:,} inference spans in {name} are broken"
     if reader.counted:
         return (
-            f"{name} has no span of an inference, though its metrics count {reader.counted:,}: "
-            "the sampler left them out, or they were lost or exported elsewhere"
+            f"the metrics count {text.plural(reader.counted, 'inference')} but {name} has no spans "
+            "for them: they were sampled out, lost, or exported elsewhere"
         )
     if reader.other_spans:
-        return (
-            f"{name} has {text.plural(reader.other_spans, 'span')}, but none of a PyTorch inference"
-        )
-    return f"{name} has no span"
+        spans = text.plural(reader.other_spans, "span")
+        return f"{name} has {spans}, but no span of a PyTorch inference"
+    return f"{name} has no spans"
 
 
 def remarks(reader: OtlpJsonReader) -> list[str]:
-    """What a reader of the summary has to know of the file, a sentence each."""
+    """Facts about the file that a reader of the summary needs, one sentence each."""
     said = []
     if reader.cut:
-        said.append("The file breaks off in its last line; what is whole is summarized.")
+        said.append("The last line is incomplete and was skipped.")
     if skipped := reader.broken_lines + reader.foreign_lines:
         said.append(f"Lines that are not OTLP JSON were skipped: {skipped:,}.")
     if reader.broken_spans:
         said.append(f"Inference spans with broken values were skipped: {reader.broken_spans:,}.")
     if reader.counted > reader.inferences:
         said.append(
-            f"The metrics count {reader.counted:,} inferences; those above are the "
-            f"{reader.inferences:,} with a span in the file (the rest: not sampled, or lost)."
+            f"The metrics count {reader.counted:,} inferences. The table shows the "
+            f"{reader.inferences:,} with a span in the file; the rest was not sampled, or lost."
         )
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
-        said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
+        said.append(f"Inferences that were not recorded, or only in part: {reasons}.")
     said += [_device(line) for line in summarize_devices(reader.device_samples())]
     if calls := describe(reader.skipped):
         said.append(f"{calls}.")

@@ -223,13 +223,16 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
     if any(row.device_time_s is None for row in rows):
         absent.append("device time needs CUDA or ROCm")
     if any(_memory(row) is None for row in rows):
-        absent.append("memory CUDA, ROCm or a CPU")
-    if any(row.batch_size is None or row.sequence_length is None for row in rows):
-        absent.append("batch and sequence an input whose shape tells them")
+        absent.append("memory needs CUDA, ROCm or a CPU")
+    if any(row.batch_size is None for row in rows):
+        absent.append("batch size needs a tensor input")
+    if any(row.sequence_length is None for row in rows):
+        absent.append("sequence length needs token ids or embeddings")
     if any(row.rate_per_s is None or row.idle_share is None for row in rows):
-        absent.append("rate and idle a second inference")
+        absent.append("rate and idle share need at least two inferences")
     if absent:
-        notes.append(f"{ABSENT} not measured: {', '.join(absent)}.")
+        needs = "; ".join(absent)
+        notes.append(f"{ABSENT} = not measured. {needs[0].upper()}{needs[1:]}.")
     errors = {name: 0 for row in rows for name in row.errors}
     for row in rows:
         for name, count in row.errors.items():
