@@ -1,7 +1,5 @@
 """Builds the virtual GPU for the torch of this Python, once, into the user's cache.
 
-    python -m virtual_gpu.build       prints the folder
-
 A build's key is made of torch's version and of the sources, so that nothing old is ever used.
 Takes about 15 s, needs Linux on x86-64, g++ and nm, and the CUDA build of torch, whose libraries
 are read for the names that they import.
@@ -225,7 +223,3 @@ def build() -> Path:
                 compile_all(torch, made)
                 made.rename(folder)
     return folder
-
-
-if __name__ == "__main__":
-    print(build())
