@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "virtual_gpu"))
 
-from virtual_gpu import NAME, Unbuildable, environment  # noqa: E402 - not a package of this project
+from virtual_gpu import NAME, UnbuildableError, environment  # noqa: E402 - not a package of this project
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     command += ["--output", str(ROOT / "warpspan-demo-gpu.jsonl")]
     try:
         env = environment(base=base)
-    except Unbuildable as reason:
+    except UnbuildableError as reason:
         sys.exit(f"demo-gpu: {reason}.")
     demo = subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -339,9 +339,8 @@ def main() -> int:
             result[name] = {"error": f"{type(error).__name__}: {error}"}
     options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     failed = [name for name in measurements if "error" in result[name]]
-    for tests in ("only_a_real_gpu", "tests"):
-        if result[tests] and result[tests]["exit_code"]:
-            failed.append(tests)
+    halves = ("only_a_real_gpu", "tests")
+    failed += [half for half in halves if result[half] and result[half]["exit_code"]]
     print(f"gpu-check: {'failed: ' + ', '.join(failed) if failed else 'passed'}; {options.output}")
     return 1 if failed else 0
 

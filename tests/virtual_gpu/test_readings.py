@@ -9,9 +9,9 @@ import time
 import pytest
 import torch
 from torch import nn
-from virtual_gpu import Kind, uuid
 
 import warpspan
+from virtual_gpu import Kind, uuid
 from warpspan import guard
 from warpspan.testing import InMemoryTelemetry
 
@@ -228,7 +228,7 @@ with InMemoryTelemetry(sample_period_s=0) as telemetry, torch.inference_mode():
 
 def test_a_child_of_a_process_that_used_the_device():
     """It may use the CPU alone, and nothing of ours asks the device there."""
-    assert "child True 0 parent 2 0".split() == script(FORK)
+    assert ["child", "True", "0", "parent", "2", "0"] == script(FORK)
 
 
 def test_expandable_segments_have_the_same_peak():
@@ -256,3 +256,30 @@ def test_energy_is_what_the_driver_counted(gpu):
     spans_j = sum(usage.energy_j for usage in usages)
     assert 0.8 * 400 * 0.8 < spans_j <= 1.1 * (after_j - before_j)
     assert {} == dict(guard.faults)
+
+
+UNSEEN = {
+    "a list as an index": lambda x: x[[0, 1]],
+    "an index on the CPU": lambda x: x[torch.tensor([0, 1])],
+    "assignment from the CPU": lambda x: x.__setitem__(slice(0, 8), torch.ones(8)),
+    "data to the device": lambda x: torch.tensor([1.0] * 64, device="cuda"),
+    "empty_cache": lambda x: torch.cuda.empty_cache(),
+}
+
+
+@pytest.mark.parametrize("case", UNSEEN)
+def test_waits_that_docs_compatibility_names_as_unseen(gpu, telemetry, case):
+    """The host waits in these for the device, and the span says nothing of it."""
+    x = torch.ones(64, device="cuda")
+    freed = torch.empty(64 * MIB, dtype=torch.uint8, device="cuda")
+    del freed
+
+    def wait():
+        gpu.launch("step", 10e-3)
+        UNSEEN[case](x)
+
+    with gpu.recording() as lines:
+        infer(wait)
+    (step,) = [line for line in lines if line.name == "step"]
+    waits = [line for line in lines if line.kind is Kind.WAIT and line.end_ns >= step.end_ns]
+    assert (True, None) == (bool(waits), telemetry.records()[-1].syncs)
