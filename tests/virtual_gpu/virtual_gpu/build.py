@@ -164,7 +164,10 @@ def compile_all(torch: Torch, out: Path) -> None:
     def compile_values() -> None:
         """Against torch's own headers, unlike all else."""
         package = torch.site / "torch"
-        abi = any("__cxx11" in name for name in names("--defined-only", package / "lib/libc10.so"))
+        abi = any(
+            re.match("_ZN3c10.*__cxx11", name)
+            for name in names("--defined-only", package / "lib/libc10.so")
+        )
         run(
             *("g++", "-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-shared"),
             *(f"-D_GLIBCXX_USE_CXX11_ABI={int(abi)}", f"-isystem{package / 'include'}"),
