@@ -64,10 +64,11 @@ class Participant:
     def _reference(self, call: Callable[[], None]) -> Callable[[], Callable[[], None] | None]:
         if not isinstance(call, MethodType):
             return lambda: call
-        participants, number, calls = _participants, self._number, self._calls
+        participants, number = _participants, self._number
 
         def died(_: object) -> None:
-            if all(find() is None for find in calls.values()):
+            participant = participants.get(number)
+            if participant is not None and not participant._lives():
                 participants.pop(number, None)
 
         owner, function = weakref.ref(call.__self__, died), call.__func__
@@ -77,6 +78,9 @@ class Participant:
             return None if found is None else MethodType(function, found)
 
         return find
+
+    def _lives(self) -> bool:
+        return any(find() is not None for find in self._calls.values())
 
     def _call(self, moment: _Moment) -> None:
         reference = self._calls.get(moment)
