@@ -20,6 +20,10 @@ help: ## This list
 demo: $(VENV)/.ready ## A real service under load, its inferences as spans, and their table
 	@$(BIN)/python scripts/demo.py
 
+.PHONY: demo-gpu
+demo-gpu: $(VENV)/.ready ## The demo on a simulated GPU: what GPU telemetry looks like
+	@$(BIN)/python scripts/demo_gpu.py
+
 .PHONY: test
 test: $(VENV)/.ready ## The environment and all tests
 	$(BIN)/python -m pytest $(SPREAD) $(TESTS) $(PYTEST_ARGS)
