@@ -35,7 +35,6 @@ NO_GPU_MODEL = (
 )
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 CACHES = ("cold", "hot")
-
 # Columns of a table that goes to a file or a pipe: all of them, none wrapped.
 FILE_WIDTH = 220
 # Results go to stdout, progress and complaints to stderr.
