@@ -92,6 +92,7 @@ def test_json(here):
         "other_spans": 1,
         "counted_by_metrics": 5,
         "dropped": {"queue_full": 3},
+        "skipped": {},
         "kv_cache_leaks": [],
         "inference_count": 2,
         "error_count": 0,

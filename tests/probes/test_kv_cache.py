@@ -72,11 +72,11 @@ def test_a_cache_that_the_caller_made(telemetry):
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     last = telemetry.records()[-1].cache
     assert (size(9), size(9) / weights, None) == (
-        last.retained,
+        last.retained_bytes,
         last.weight_ratio,
         last.utilization,
     )
-    assert (size(9), 1) == (last.alive, last.alive_count)
+    assert (size(9), 1) == (last.alive_bytes, last.alive_count)
 
 
 def test_a_cache_that_was_cut_between_calls(telemetry):

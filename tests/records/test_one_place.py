@@ -60,9 +60,10 @@ assert reader.broken_spans == 1
 
 
 def example() -> str:
-    """The diff that CONTRIBUTING shows."""
+    """The diff in CONTRIBUTING's section on attributes."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (diff,) = re.findall(r"^```diff\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    section = page.split("## A new attribute of a span\n")[1].split("\n## ")[0]
+    (diff,) = re.findall(r"^```diff\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return diff
 
 
