@@ -5,12 +5,16 @@ PYTHON :=
 VENV := $(if $(PYTHON),.venv-$(notdir $(PYTHON)),.venv)
 BIN := $(VENV)/bin
 PYTEST_ARGS :=
+TESTS :=
+# As many test processes as cores, and no more than four: each of them holds torch.
+SPREAD := --numprocesses=logical --maxprocesses=4 --dist=worksteal --durations=10
 UV := $(or $(shell command -v uv),$(BIN)/uv)
 
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PYTHON=…  another Python (path or version)   PYTEST_ARGS=…  more arguments for pytest"
+	@echo "  PYTHON=…  another Python (path or version)   TESTS=…  some of the tests, by their paths"
+	@echo "  PYTEST_ARGS=…  more arguments for pytest"
 
 .PHONY: demo
 demo: $(VENV)/.ready ## A real service under load, its inferences as spans, and their table
@@ -18,10 +22,13 @@ demo: $(VENV)/.ready ## A real service under load, its inferences as spans, and 
 
 .PHONY: test
 test: $(VENV)/.ready ## The environment and all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(TESTS) $(PYTEST_ARGS)
 
 .PHONY: check
-check: lint test ## What CI runs: format, lint, types, import contract, names, tests
+check: lint test ## Before a commit: format, lint, types, import contract, names, all tests
+
+.PHONY: check-all
+check-all: check demo test-oldest test-newest-python test-export test-virtual-gpu test-recipes test-lowest test-backends ## All there is, whole
 
 .PHONY: lint
 lint: $(VENV)/.ready ## The checks that need no test run
@@ -57,14 +64,16 @@ test-recipes: $(VENV)/.ready ## Every command and sample of the documents, from 
 test-lowest: $(VENV)/.ready ## The wheel with the lowest versions that its metadata allows
 	$(BIN)/python -m pytest tests/install/test_lowest.py $(PYTEST_ARGS)
 
-.PHONY: check-all
-check-all: check test-oldest test-newest-python test-recipes test-lowest test-backends ## All of CI
-
 # Without that Python: skipped with its reason, and in CI an error.
 test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	    $(MAKE) --no-print-directory test PYTHON=$(1); \
 	  elif [ "$$CI" = true ]; then exit 1; \
 	  else echo "Skipped the tests on Python $(1)." >&2; fi
+
+.PHONY: test-virtual-gpu
+test-virtual-gpu: $(VENV)/.ready ## The tests on a GPU, on a virtual one under the CUDA build of torch
+	PYTHONPATH=tests/virtual_gpu $(BIN)/python -m virtual_gpu --devices 2 -- \
+	  $(BIN)/python -m pytest tests/gpu tests/virtual_gpu $(PYTEST_ARGS)
 
 .PHONY: backends
 backends: ## Build the real backends of test-backends from pinned Go modules, into a cache
@@ -72,7 +81,7 @@ backends: ## Build the real backends of test-backends from pinned Go modules, in
 
 .PHONY: test-backends
 test-backends: $(VENV)/.ready backends ## The tests on the real Collector, Jaeger, Tempo, Prometheus
-	$(BIN)/python -m pytest tests/backends $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --durations=10 $(or $(TESTS),tests/backends) $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-written telemetry

@@ -26,6 +26,10 @@ for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests run beside each other and start programs. Threads of torch that wait for a core by spinning
+# would take it from those.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # One test runs another instrumentor of transformers beside ours; in all others it would import
 # transformers at the start of each program.
 os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "transformers"
@@ -260,12 +264,11 @@ def recorded(device):
 def program():
     """Runs a program of tests/survival/programs in a process of its own."""
 
-    def run(name, *arguments, launcher=(), code=0, timeout_s=120, **environment):
+    def run(name, *arguments, launcher=(), code=0, timeout_s=600, **environment):
         environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("OTEL_")},
             "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "transformers",
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
-            "OMP_NUM_THREADS": "1",
             **environment,
         }
         done = subprocess.run(

@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from warpspan.cli.app import app
 from warpspan.testing import InMemoryTelemetry, ScriptedDevice
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,15 +40,22 @@ def run(*command, **environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     return done
 
 
-def report(file):
-    """The rows that `warpspan report` prints."""
-    return json.loads(run(WARPSPAN, "report", file, "--json").stdout)["rows"]
+def report(file, *options):
+    """What `warpspan report` prints, in this process."""
+    done = CliRunner().invoke(app, ["report", str(file), *options])
+    assert 0 == done.exit_code, done.output
+    return done.stdout
+
+
+def rows_of(file):
+    """The rows of its table."""
+    return json.loads(report(file, "--json"))["rows"]
 
 
 def summary(rows):
@@ -75,7 +84,7 @@ def under_warpspan(tmp_path):
         command = f"warpspan run -- python examples/{example}"
         assert command in path.read_text(encoding="utf-8")
         done = run(WARPSPAN, "run", "-o", file, "--", sys.executable, path, *arguments)
-        return done.stdout, report(file)
+        return done.stdout, rows_of(file)
 
     return start
 
@@ -142,7 +151,7 @@ def test_diffusion(under_warpspan):
 
 def leaks(file):
     """The KV caches that `warpspan report` says are not released: model, count and bytes."""
-    found = json.loads(run(WARPSPAN, "report", file, "--json").stdout)["kv_cache_leaks"]
+    found = json.loads(report(file, "--json"))["kv_cache_leaks"]
     return [(leak["model"], leak["kv_cache_count"], leak["kv_cache_bytes"]) for leak in found]
 
 
@@ -155,9 +164,7 @@ def test_kv_cache(under_warpspan, tmp_path):
     assert [("forward", "LlamaForCausalLM", 30 * 8)] == summary(rows)
     # Keys and values of 4 layers, 2 heads of 16 floats, 16 + 7 tokens.
     assert [("LlamaForCausalLM", 30, 30 * 2 * 4 * 2 * 16 * 4 * 23)] == leaks(tmp_path / "out.jsonl")
-    assert "KV caches of LlamaForCausalLM are not released since" in (
-        run(WARPSPAN, "report", tmp_path / "out.jsonl").stdout
-    )
+    assert "KV caches of LlamaForCausalLM are not released since" in report(tmp_path / "out.jsonl")
 
 
 @installed

@@ -41,6 +41,7 @@ class Part:
 @pytest.fixture
 def said():
     guard.forget()
+    gc.collect()  # what other tests left
     return []
 
 

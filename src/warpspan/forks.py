@@ -13,6 +13,7 @@ a tenth of what the process id does, which takes a system call (about 30 ns and 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import enum
 import itertools
 import mmap
@@ -63,10 +64,11 @@ class Participant:
     def _reference(self, call: Callable[[], None]) -> Callable[[], Callable[[], None] | None]:
         if not isinstance(call, MethodType):
             return lambda: call
-        participants, number, calls = _participants, self._number, self._calls
+        participants, number = _participants, self._number
 
         def died(_: object) -> None:
-            if all(find() is None for find in calls.values()):
+            participant = participants.get(number)
+            if participant is not None and not participant._lives():
                 participants.pop(number, None)
 
         owner, function = weakref.ref(call.__self__, died), call.__func__
@@ -76,6 +78,9 @@ class Participant:
             return None if found is None else MethodType(function, found)
 
         return find
+
+    def _lives(self) -> bool:
+        return any(find() is not None for find in self._calls.values())
 
     def _call(self, moment: _Moment) -> None:
         reference = self._calls.get(moment)
@@ -175,6 +180,15 @@ def catch_up() -> None:
     finally:
         if taken:
             _catching_up.release()
+
+
+def keep(*inherited: object) -> None:
+    """Keep what a child has from its parent, for as long as the child lives and beyond its exit.
+
+    A CUDA event can't be destroyed in a child of a process that used CUDA: torch aborts the child.
+    """
+    for thing in inherited:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _in_child() -> None:

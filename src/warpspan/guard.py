@@ -15,12 +15,30 @@ CAUSE_LIMIT = 200
 faults: Counter[str] = Counter()
 
 
+# After one of these, every call of the process that touches the device gives the same error.
+_LOST_DEVICE = (
+    "an illegal memory access was encountered",
+    "device-side assert triggered",
+    "unspecified launch failure",
+    "misaligned address",
+    "illegal instruction was encountered",
+    "uncorrectable ECC error encountered",
+)
+
+
+def _is_lost_device(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_DEVICE)
+
+
 def caught(origin: str, error: BaseException) -> None:
     """Count an error of ours and log it, once for each origin and class.
 
-    Never raises, so it can stand in any `except` of a hot path.
+    Never raises, so it can stand in any `except` of a hot path. The error of a device that a
+    program lost is the program's: it meets it itself, and what was to be read there is absent.
     """
     try:
+        if _is_lost_device(error):
+            return
         faults[origin] += 1
         cause = (origin, type(error))
         if cause not in _seen and len(_seen) < CAUSE_LIMIT:

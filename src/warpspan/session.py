@@ -180,7 +180,7 @@ class Session:
     def _start_anew(self) -> None:
         """Begin anew in a forked child: what waits and what is open is the parent's."""
         self.tracker.start_anew()
-        self.finisher.reset()
+        self.finisher.start_anew()
         self._kv_leaks.reset()
 
     def _flush_at_child_exit(self) -> None:

@@ -55,7 +55,7 @@ def run(*command: str, **options) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
         **options,
     )
 
@@ -134,7 +134,7 @@ def test_ignored_signals_stay_ignored():
         f"trap '' HUP; exec {sys.executable} -c '{RUNNER}' sh -c 'kill -HUP $PPID $$; echo alive'"
     )
     done = subprocess.run(
-        ["sh", "-c", shell], capture_output=True, text=True, check=False, timeout=60
+        ["sh", "-c", shell], capture_output=True, text=True, check=False, timeout=300
     )
     assert ("alive\n", 0) == (done.stdout, done.returncode)
 

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from warpspan.cli.app import app
 
 WARPSPAN = [sys.executable, "-c", "from warpspan.cli import main; main()"]
 
@@ -47,14 +50,11 @@ OTHER_SPAN = '{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"GET /"}]}]}]}\
 
 
 def report(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*WARPSPAN, "report", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        **options,
-    )
+    """Run the command in this process, where it needs none of its own."""
+    done = CliRunner().invoke(app, ["report", *arguments], **options)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -196,7 +196,14 @@ def test_unreadable(here, name, sentence):
 def test_terminal_without_unicode(here):
     """A terminal that can't show a sign gets another in its place."""
     Path("a.jsonl").write_text(line())
-    done = report("a.jsonl", env={**os.environ, "PYTHONIOENCODING": "ascii:strict"})
+    done = subprocess.run(
+        [*WARPSPAN, "report", "a.jsonl"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "PYTHONIOENCODING": "ascii:strict"},
+    )
     assert (0, "") == (done.returncode, done.stderr)
     assert "not measured" in done.stdout
 
@@ -206,14 +213,14 @@ def test_closed_pipe(here):
     Path("a.jsonl").write_text("".join(line(1, f"operation {n}") for n in range(500)))
     command = f'{sys.executable} -c "{WARPSPAN[2]}" report a.jsonl | head -n 1'
     done = subprocess.run(
-        ["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60
+        ["sh", "-c", command], capture_output=True, text=True, check=False, timeout=300
     )
     assert ("500 inferences in 1.00 s\n", "") == (done.stdout, done.stderr)
 
 
 def test_progress_on_a_terminal(here):
     """A large file shows a progress bar on a terminal, and only there."""
-    Path("a.jsonl").write_text(line(100) * 600)
+    Path("a.jsonl").write_text(line(traceState="x" * (1 << 20)) * 9)
     assert Path("a.jsonl").stat().st_size > 16 << 20
     controller, terminal = pty.openpty()
     with subprocess.Popen(
@@ -231,6 +238,6 @@ def test_progress_on_a_terminal(here):
     except OSError:  # Linux says so that the other end is closed
         pass
     os.close(controller)
-    assert 60_000 == summary["inference_count"]
+    assert 18 == summary["inference_count"]
     assert b"reading" in shown
     assert "" == report("--json", "a.jsonl").stderr

@@ -8,6 +8,8 @@
  *   epoch 123                           time 0 of the script in ns of that clock (default: first init)
  *   device 0 uuid=GPU-0 name=NVIDIA_H100 bus=00000000:1B:00.0 memory=85520809984 gpm=1 mig=0
  *            energy=1 resolution_ms=0     (one line; _ in a name is a space)
+ *            live=0 idle_power=0          live: with the virtual GPU in the process, values hold
+ *                                         while it is busy, and its memory is what is used
  *   mig 0 0 uuid=MIG-0 gi=1 ci=0 sms=16 memory_mb=9856 name=MIG_1g.10gb
  *   process 0 pid=4711 used=1000000 gi=1
  *   at 1.5 0 power=500 clock=1755 temperature=60 reasons=4 sm=0.5 occupancy=0.2 tensor=0.4
@@ -39,7 +41,8 @@ enum { DEVICES = 16, MIGS = 8, POINTS = 256, RULES = 64, PROCESSES = 16, TEXT = 
 typedef struct { double at, value[VALUES], energy; } Point;
 typedef struct Device {
   int index, parent, gi, ci, sms, mig_mode, gpm, has_energy, migs, points, processes;
-  double resolution_s;
+  int live;
+  double resolution_s, idle_power, seen_at, seen_busy_s, busy_share;
   unsigned long long memory;
   char uuid[TEXT], name[TEXT], bus[32];
   Point point[POINTS];
@@ -56,6 +59,11 @@ static int64_t manual_ns, epoch_ns, calls;
 static pid_t initialized_in;
 static long caller;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Of tests/virtual_gpu, where it is in the process. */
+extern int64_t virtual_gpu_busy_ns(int index) __attribute__((weak));
+extern int64_t virtual_gpu_used_bytes(int index) __attribute__((weak));
+extern int64_t virtual_gpu_total_bytes(void) __attribute__((weak));
 
 void fake_nvml_set_time(int64_t ns) { manual_ns = ns; }
 /* How many calls there were, and from which thread the last one came. */
@@ -134,6 +142,9 @@ int fake_nvml_reload(void) {
       device->mig_mode = (int)number(line, "mig", 0);
       device->has_energy = (int)number(line, "energy", 1);
       device->resolution_s = number(line, "resolution_ms", 0) / 1e3;
+      device->idle_power = number(line, "idle_power", 0);
+      device->live = virtual_gpu_busy_ns && number(line, "live", 0);
+      if (device->live) device->memory = (unsigned long long)virtual_gpu_total_bytes();
       if (index >= device_count) device_count = index + 1;
     } else if (sscanf(line, "mig %d %d", &index, &other) == 2) {
       Device *instance = &instances[index][other];
@@ -177,9 +188,25 @@ int fake_nvml_reload(void) {
 static Device *whole(Device *device) { return device->parent < 0 ? device : &devices[device->parent]; }
 
 /* The value at a time, and its integral up to that time. */
+static double live_value(Device *device, int value, double at) {
+  const double WINDOW_S = 0.05; /* over which a gauge is a mean */
+  double found = device->points ? device->point[0].value[value] : 0;
+  if (value == USED) return (double)virtual_gpu_used_bytes(device->index);
+  if (value != POWER && value != UTILIZATION) return found;
+  if (at - device->seen_at >= WINDOW_S) {
+    double busy_s = virtual_gpu_busy_ns(device->index) / 1e9;
+    device->busy_share = (busy_s - device->seen_busy_s) / (at - device->seen_at);
+    device->seen_at = at;
+    device->seen_busy_s = busy_s;
+  }
+  if (value == POWER) return device->idle_power + (found - device->idle_power) * device->busy_share;
+  return found * device->busy_share;
+}
+
 static double value_at(Device *device, int value, double at) {
   double found = 0;
   device = whole(device);
+  if (device->live) return live_value(device, value, at);
   for (int i = 0; i < device->points && device->point[i].at <= at; i++) found = device->point[i].value[value];
   return found;
 }
@@ -187,6 +214,11 @@ static double value_at(Device *device, int value, double at) {
 static double integral(Device *device, int value, double until, int is_counter) {
   double sum = 0;
   device = whole(device);
+  if (device->live) {
+    double busy_s = virtual_gpu_busy_ns(device->index) / 1e9, value_busy = device->point[0].value[value];
+    if (value != POWER) return value_busy * busy_s;
+    return device->idle_power * until + (value_busy - device->idle_power) * busy_s;
+  }
   for (int i = 0; i < device->points && device->point[i].at < until; i++) {
     double end = i + 1 < device->points && device->point[i + 1].at < until ? device->point[i + 1].at : until;
     if (is_counter && device->point[i].energy >= 0) sum = device->point[i].energy;

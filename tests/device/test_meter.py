@@ -141,8 +141,12 @@ def test_cycles_of_a_part(machine):
     for second, clock_hz in ((1, 1e9), (2, 1e9), (3, 2e9), (4, 2e9)):
         machine.sample(second * S, **steady(second * S) | {"sm_clock_hz": clock_hz})
     # Clocks are means of two samples: 1, 1, 1.5, 2 GHz.
-    assert PhaseCycles(0.25e11, 0.5e9, True) == machine.meter.during(events, [(0.5, 1.0)])
-    assert PhaseCycles(1.75e11, 3.5e9, False) == machine.meter.during(events, [(2.0, 4.0)])
+    assert PhaseCycles(
+        sm_cycles_active=0.25e11, sm_cycles_elapsed=0.5e9, estimated=True
+    ) == machine.meter.during(events, [(0.5, 1.0)])
+    assert PhaseCycles(
+        sm_cycles_active=1.75e11, sm_cycles_elapsed=3.5e9, estimated=False
+    ) == machine.meter.during(events, [(2.0, 4.0)])
     assert machine.meter.during(events, []) is None
 
 

@@ -66,7 +66,7 @@ def service(fake_library, tmp_path, port):
 
     def stop():
         server.send_signal(signal.SIGINT)
-        errors = server.communicate(timeout=60)[1]
+        errors = server.communicate(timeout=300)[1]
         assert "Traceback" not in errors or "KeyboardInterrupt" in errors, errors
         with file.open("rb") as stream:
             return list(OtlpJsonReader(stream))

@@ -15,13 +15,18 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from torch import nn
 
 import warpspan
+from tests.support.records import inference
 from warpspan import guard
 from warpspan.emit.emitter import Emitter
 from warpspan.emit.labels import COMBINATION_LIMIT, NAME_LIMIT
 from warpspan.records import Device, GenAi, Generation, Inference, Loop, Model, Timing
 from warpspan.testing import InMemoryTelemetry
 
-RECORD = Inference("forward", 1_000, 0.5, Device("cpu"), timing=Timing(idle_time_s=0.25))
+RECORD = inference(
+    start_ns=1_000,
+    duration_s=0.5,
+    timing=Timing(idle_time_s=0.25),
+)
 OPERATION, MODEL = "pytorch.operation.name", "pytorch.model.name"
 REQUEST_MODEL, ERROR = "gen_ai.request.model", "error.type"
 DURATION, IDLE = "pytorch.inference.duration", "pytorch.inference.idle.time"
@@ -92,7 +97,7 @@ def named(kind, index):
         return RECORD._replace(model=Model(f"Model{index}"))
     if kind == ERROR:
         return RECORD._replace(error_type=f"Error{index}")
-    gen_ai = GenAi("chat", "pytorch", f"org/model{index}")
+    gen_ai = GenAi(operation="chat", provider="pytorch", request_model=f"org/model{index}")
     return RECORD._replace(loop=Loop(generation=Generation(first_token_s=0.5), gen_ai=gen_ai))
 
 
@@ -197,11 +202,11 @@ def test_memory_stays_flat(pipeline):
         for index in indices:
             pipeline.emit(
                 Inference(
-                    f"op{index}",
-                    1_000,
-                    0.5,
-                    Device("cpu"),
-                    Model(f"M{index}"),
+                    operation=f"op{index}",
+                    start_ns=1_000,
+                    duration_s=0.5,
+                    device=Device("cpu"),
+                    model=Model(f"M{index}"),
                     timing=Timing(idle_time_s=0.25),
                     error_type=f"E{index}",
                 )

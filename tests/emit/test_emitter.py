@@ -31,10 +31,18 @@ RECORD = Inference(
     duration_s=0.5,
     device=Device("cuda", 0, "GPU-1"),
     model=Model("BertModel", 10),
-    input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.4, 0.01, 0.2, 1, 0.001, 2),
+    input=Input(batch_size=8, sequence_length=128, shape=(8, 128)),
+    timing=Timing(
+        cpu_time_s=0.1,
+        device_time_s=0.4,
+        queue_time_s=0.01,
+        idle_time_s=0.2,
+        concurrency=1,
+        gc_time_s=0.001,
+        gc_count=2,
+    ),
     memory=Memory(peak_bytes=100),
-    cache=Cache("dynamic", 4096, 512),
+    cache=Cache(type="dynamic", size_bytes=4096, increase_bytes=512),
 )
 LABELS = RECORD.start_attributes()
 
@@ -222,7 +230,9 @@ def test_an_unsampled_inference_is_still_counted():
 
 
 @pytest.mark.parametrize(
-    "key", ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY]
+    "key",
+    ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY],
+    ids=["as the API has it", "as the SDK has it"],
 )
 def test_nothing_starts_where_instrumentation_is_suppressed(pipeline, key):
     """As exporters do for their own calls."""

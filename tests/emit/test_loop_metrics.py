@@ -7,12 +7,23 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
+from tests.support.records import inference
 from warpspan.emit.emitter import Emitter
-from warpspan.records import Denoising, Device, GenAi, Generation, Inference, Loop
+from warpspan.records import Denoising, GenAi, Generation, Loop
 
-RECORD = Inference("generate", 1_000, 2.0, Device("cpu"))
+RECORD = inference(
+    operation="generate",
+    start_ns=1_000,
+    duration_s=2.0,
+)
 GENERATION = Generation(input_tokens=5, generated_tokens=8, first_token_s=0.5, token_mean_s=0.25)
-GEN_AI = GenAi("text_completion", "pytorch", "a/b", 5, 8)
+GEN_AI = GenAi(
+    operation="text_completion",
+    provider="pytorch",
+    request_model="a/b",
+    input_tokens=5,
+    output_tokens=8,
+)
 NAMED = {
     "gen_ai.operation.name": "text_completion",
     "gen_ai.provider.name": "pytorch",

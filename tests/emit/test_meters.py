@@ -12,10 +12,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
+from tests.support.records import inference
 from warpspan.emit.emitter import Emitter
-from warpspan.records import Device, DeviceState, Inference, Timing
+from warpspan.records import Device, DeviceState, Timing
 
-RECORD = Inference("forward", 1_000, 0.5, Device("cpu"), timing=Timing(idle_time_s=0.25))
+RECORD = inference(
+    start_ns=1_000,
+    duration_s=0.5,
+    timing=Timing(idle_time_s=0.25),
+)
 IDLE, ACTIVE, DURATION = (
     "pytorch.inference.idle.time",
     "pytorch.inference.active",

@@ -10,6 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
+from tests.support.records import inference
 from warpspan import guard, signals
 from warpspan.emit.emitter import Emitter
 from warpspan.records import (
@@ -38,7 +39,7 @@ from warpspan.records import (
 
 GPU = Device("cuda", 0, "GPU-1")
 CPU = Device("cpu")
-PLAIN = Inference("forward", 1_000, 0.25, CPU, Model("Linear"), Input(batch_size=4))
+PLAIN = inference(start_ns=1_000, duration_s=0.25, model=Model("Linear"), input=Input(batch_size=4))
 FULL = Inference(
     operation="generate",
     start_ns=2_000,
@@ -55,7 +56,7 @@ FULL = Inference(
             input_tokens=5, generated_tokens=8, first_token_s=0.5, token_mean_s=0.25
         ),
         denoising=Denoising(step_mean_s=0.0625),
-        gen_ai=GenAi("text_completion", "pytorch", "meta/llama"),
+        gen_ai=GenAi(operation="text_completion", provider="pytorch", request_model="meta/llama"),
     ),
     syncs=Syncs(
         total=3, stalled_s=0.5, kinds=(SyncKind("item", 2, 0.25), SyncKind("cpu", 1, None))

@@ -51,7 +51,7 @@ def hand_over(exporter, *names):
     thread.join()
 
 
-def wait_for_end(pid, timeout_s=30):
+def wait_for_end(pid, timeout_s=120):
     """Wait until a process is gone, whoever started it; a zombie is gone."""
     try:
         descriptor = os.pidfd_open(pid)

@@ -63,11 +63,11 @@ def start(body, *command, before="", **options):
 
 def run(body, *command, before=""):
     program = start(body, *command, before=before)
-    output, errors = program.communicate(timeout=60)
+    output, errors = program.communicate(timeout=300)
     return program.returncode, output, errors
 
 
-def wait_for_end(pid, timeout_s=30):
+def wait_for_end(pid, timeout_s=120):
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -37,7 +37,16 @@ def test_plain_steps():
     """Mean and nearest-rank percentiles of their times."""
     found = steps(*((STEP, n, n + (n + 1) / 10) for n in range(4)))
     loop = figures(found, LoopNotes(), total_s=10.0)
-    assert loop == Loop(Phases(None, "host", close(0.25), close(0.2), close(0.4), close(0.4)))
+    assert loop == Loop(
+        Phases(
+            pipeline=None,
+            source="host",
+            step_mean_s=close(0.25),
+            step_p50_s=close(0.2),
+            step_p99_s=close(0.4),
+            step_max_s=close(0.4),
+        )
+    )
 
 
 def test_a_generation():
@@ -68,7 +77,13 @@ def test_a_generation():
             between_s=2.0,
             between_share=0.5,
         ),
-        gen_ai=GenAi("text_completion", "pytorch", "a/b", 5, 8),
+        gen_ai=GenAi(
+            operation="text_completion",
+            provider="pytorch",
+            request_model="a/b",
+            input_tokens=5,
+            output_tokens=8,
+        ),
     )
 
 
@@ -116,14 +131,19 @@ def test_cycles_of_the_phases():
 
     def cycles(spans):
         asked.append(spans)
-        return PhaseCycles(float(len(asked)), 1.0, False)
+        return PhaseCycles(
+            sm_cycles_active=float(len(asked)), sm_cycles_elapsed=1.0, estimated=False
+        )
 
     one = [(PREFILL, 0.0, 1.0), (DECODE, 1.5, 2.0), (ASSISTANT, 2.0, 2.5), (DECODE, 2.5, 3.0)]
     other = [(PREFILL, 10.0, 11.0), (DECODE, 11.0, 12.0)]
     found = steps(*one, *other)._replace(source="device")
     loop = figures(found, LoopNotes(), total_s=12.0, cycles=cycles)
     assert [[(0.0, 1.0), (10.0, 11.0)], [(1.0, 3.0), (11.0, 12.0)]] == asked
-    assert (PhaseCycles(1.0, 1.0, False), PhaseCycles(2.0, 1.0, False)) == (
+    assert (
+        PhaseCycles(sm_cycles_active=1.0, sm_cycles_elapsed=1.0, estimated=False),
+        PhaseCycles(sm_cycles_active=2.0, sm_cycles_elapsed=1.0, estimated=False),
+    ) == (
         loop.prefill_cycles,
         loop.decode_cycles,
     )

@@ -54,7 +54,8 @@ def uuid(driver):
 
 @pytest.fixture
 def model():
-    return nn.Sequential(*(nn.Linear(4096, 4096) for _ in range(64))).cuda().half().eval()
+    kind = {"device": "cuda", "dtype": torch.float16}
+    return nn.Sequential(*(nn.Linear(4096, 4096, **kind) for _ in range(64))).eval()
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def test_what_is_offered_and_permitted(driver, uuid, record_property):
     assert sample.memory_total_bytes is not None
 
 
+@pytest.mark.real_gpu("nvidia-smi")
 def test_the_device_as_nvidia_smi_shows_it(driver, uuid):
     """Memory, temperature and clock agree."""
     if uuid.startswith("MIG-"):
@@ -148,6 +150,7 @@ def test_energy_over_a_long_loop(driver, uuid, model, batch, record_property):
     assert {} == dict(guard.faults)
 
 
+@pytest.mark.real_gpu("ncu")
 @torch.inference_mode()
 def test_cycles_are_those_of_ncu(model, batch, record_property, tmp_path):
     """Elapsed SM cycles of a known kernel, within 5 %: clock × GPU-seconds against the counter."""

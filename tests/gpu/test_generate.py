@@ -15,7 +15,8 @@ pytestmark = [
 @torch.inference_mode()
 def test_steps_add_up_to_the_inference(telemetry):
     """Prefill and decode of a GPU-bound loop are its device time, and nothing waits for it."""
-    model = nn.Sequential(*(nn.Linear(4096, 4096) for _ in range(8))).cuda().half().eval()
+    kind = {"device": "cuda", "dtype": torch.float16}
+    model = nn.Sequential(*(nn.Linear(4096, 4096, **kind) for _ in range(8))).eval()
     batch = torch.randn(2048, 4096, device="cuda", dtype=torch.float16)
 
     def run():
@@ -43,6 +44,7 @@ def test_steps_add_up_to_the_inference(telemetry):
     assert generation.between_share < 0.1
 
 
+@pytest.mark.values
 def test_a_generate(telemetry):
     """transformers on the device: tokens from shapes, times from events."""
     transformers = pytest.importorskip("transformers")

@@ -23,9 +23,15 @@ def test_facts_of_a_plain_model(registry):
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[1].weight = model[0].weight
     model_info = registry.model_info(model)
-    assert Model("Sequential", 16, 64, "float32", None, compiled=False, device_count=1) == (
-        model_info.facts()
-    )
+    assert Model(
+        name="Sequential",
+        parameter_count=16,
+        parameter_bytes=64,
+        dtype="float32",
+        quantization=None,
+        compiled=False,
+        device_count=1,
+    ) == (model_info.facts())
     assert torch.device("cpu") == model_info.device
     assert model_info.has_state
 

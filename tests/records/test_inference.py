@@ -1,65 +1,18 @@
 """Records are spans' attributes in another form, and nothing gets lost between the two."""
 
+from tests.support.records import full_inference, inference
 from warpspan.records import (
-    Cache,
     Denoising,
-    Device,
     Generation,
-    Inference,
-    Input,
     Loop,
     Memory,
-    Model,
     Phases,
-    Site,
-    Steps,
-    SyncKind,
-    SyncPlace,
-    Syncs,
-    Timing,
-    Transfer,
-    Transfers,
-    Usage,
     codec,
     device_attributes,
     take_out_details,
 )
 
-FULL = Inference(
-    operation="forward",
-    start_ns=1_700_000_000_000_000_000,
-    duration_s=0.25,
-    device=Device("cuda", 1, "GPU-1234"),
-    model=Model("BertModel", 22, 88, "float32", "int8", compiled=True, device_count=2),
-    input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
-    memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 9),
-    steps=Steps(3, 0.1, 0.2),
-    usage=Usage(
-        *(0.2, 5e9, 3.5e8, 1.755e9, 0.6, 0.3, 0.4, 0.5, "gpm", "device"),
-        *(90.0, 450.0, "nvml.energy", 0.97, 61.0, ("sw_power_cap",), True),
-    ),
-    cache=Cache(
-        *("dynamic", 4096, 512, 8, 1, 16, 2, 2048),
-        *(0.5, 0.25, 8192, 2, 0.75, 1_700_000_000.5),
-    ),
-    syncs=Syncs(
-        *(38, 0.012, "cpu", 0.009, Site("/app/serve.py", 7, "serve.handle"), "item"),
-        *(Site("/app/decode.py", 42, "decode.Decoder.forward"),),
-        (SyncKind("cpu", 1, 0.009), SyncKind("item", 37, 0.003)),
-        (SyncPlace("cpu", "/app/serve.py", 7, "serve.handle", 1, 0.009),),
-    ),
-    transfers=Transfers(
-        Transfer(2, 600, 500, 400, 1e-6, 6e8, 0.000005),
-        Transfer(38, 100, 60, 0, 2e-6, 5e7, 0.00001),
-        Transfer(1, 50, 0, 0, 3e-6, 1e7, 0.000015),
-        *(1, 500, 0.001),
-    ),
-    error_type="torch.OutOfMemoryError",
-    trace_id="0af7651916cd43dd8448eb211c80319c",
-    span_id="b7ad6b7169203331",
-    parent_span_id="00f067aa0ba902b7",
-)
+FULL = full_inference()
 
 
 def test_the_end_is_the_start_and_the_duration():
@@ -192,7 +145,7 @@ def test_end_attributes_are_all_that_was_measured():
 
 def test_what_was_not_measured_is_absent():
     """An inference of which nothing more is known has no attribute that says 0 or nothing."""
-    bare = Inference("forward", 0, 1.0, Device("cpu"))
+    bare = inference()
     assert {} == bare.end_attributes()
     assert {"pytorch.operation.name": "forward", "pytorch.device.type": "cpu"} == (
         bare.start_attributes()
@@ -202,7 +155,7 @@ def test_what_was_not_measured_is_absent():
 
 def test_running_out_of_memory_is_known_by_class_or_by_size():
     """torch's own class says it on a GPU; on a CPU only the message, which gave the size."""
-    bare = Inference("forward", 0, 1.0, Device("cpu"))
+    bare = inference()
     assert not bare.out_of_memory
     assert bare._replace(error_type="torch.OutOfMemoryError").out_of_memory
     assert bare._replace(memory=Memory(oom_requested_bytes=1)).out_of_memory

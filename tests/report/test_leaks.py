@@ -16,7 +16,9 @@ def inference(second: int, **cache) -> Inference:
         duration_s=0.5,
         device=Device("cpu"),
         model=Model("LlamaForCausalLM"),
-        cache=Cache("dynamic", 512, 512, alive_bytes=512 * second, **cache),
+        cache=Cache(
+            type="dynamic", size_bytes=512, increase_bytes=512, alive_bytes=512 * second, **cache
+        ),
         process="p",
     )
 

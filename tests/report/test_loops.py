@@ -4,7 +4,8 @@ import json
 
 from rich.console import Console
 
-from warpspan.records import Denoising, Device, Generation, Inference, Loop, Phases
+from tests.support.records import inference
+from warpspan.records import Denoising, Generation, Loop, Phases
 from warpspan.report import text
 from warpspan.report.loops import LoopFigures
 from warpspan.report.quantiles import Quantiles
@@ -16,7 +17,7 @@ SECOND = 1_000_000_000
 def generate(number, **generation):
     """A generation of half a second that begins at a whole second."""
     loop = Loop(Phases(source="host"), Generation(**generation))
-    return Inference("generate", number * SECOND, 0.5, Device("cpu"), loop=loop)
+    return inference(operation="generate", start_ns=number * SECOND, duration_s=0.5, loop=loop)
 
 
 def test_generations():
@@ -51,14 +52,14 @@ def test_generations():
 def test_diffusions():
     """Steps are added up, a step's time is that of each inference."""
     loop = Loop(denoising=Denoising(steps=30, step_mean_s=0.08))
-    (row,) = summarize([Inference("diffusion", 0, 3.0, Device("cpu"), loop=loop)]).rows
+    (row,) = summarize([inference(operation="diffusion", duration_s=3.0, loop=loop)]).rows
     assert row.loops == LoopFigures(denoise_step_s=Quantiles(0.08, 0.08, 0.08), denoise_steps=30)
 
 
 def test_a_loop_without_figures():
     """Steps without a role say nothing here."""
     loop = Loop(Phases(source="host", step_mean_s=0.1))
-    (row,) = summarize([Inference("search", 0, 3.0, Device("cpu"), loop=loop)]).rows
+    (row,) = summarize([inference(operation="search", duration_s=3.0, loop=loop)]).rows
     assert None is row.loops
 
 
@@ -71,7 +72,7 @@ def shown(*inferences):
 
 def test_columns_are_there_where_there_is_something():
     """Time to the first token, per token, tokens a second; nothing of it for other programs."""
-    other = Inference("forward", 0, 1.0, Device("cpu"))
+    other = inference()
     assert "token" not in shown(other)
     table = shown(other, generate(1, generated_tokens=16, first_token_s=0.1, token_mean_s=0.02))
     assert "first token" in table

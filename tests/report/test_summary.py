@@ -63,7 +63,9 @@ def test_whole_row():
             start_s=10 * number,
             duration_s=float(number),
             device=Device("cuda", number % 2, "GPU"),
-            input=Input(number, 10 * number, (number, 10 * number)),
+            input=Input(
+                batch_size=number, sequence_length=10 * number, shape=(number, 10 * number)
+            ),
             timing=Timing(
                 device_time_s=number / 2,
                 queue_time_s=0.0,
@@ -192,7 +194,7 @@ def test_json():
                 start,
                 1.0,
                 device=Device("cuda", 0),
-                input=Input(4, 16, (4, 16)),
+                input=Input(batch_size=4, sequence_length=16, shape=(4, 16)),
                 timing=Timing(device_time_s=0.5, idle_time_s=0.5),
                 memory=Memory(peak_bytes=7),
                 error_type="ValueError",
@@ -242,8 +244,8 @@ def test_kv_caches():
     """The largest at an end, and the mean of what was added; inferences without one don't count."""
     (row,) = summarize(
         [
-            inference(0, cache=Cache("dynamic", 4096, 4096)),
-            inference(1, cache=Cache("dynamic", 5120, 1024)),
+            inference(0, cache=Cache(type="dynamic", size_bytes=4096, increase_bytes=4096)),
+            inference(1, cache=Cache(type="dynamic", size_bytes=5120, increase_bytes=1024)),
             inference(2),
         ]
     ).rows

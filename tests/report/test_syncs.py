@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from tests.support import records
 from warpspan.records import (
     Device,
     Inference,
@@ -24,7 +25,7 @@ SITE = Site("/app/decode.py", 42, "decode.Decoder.forward")
 
 def inference(**values) -> Inference:
     """An inference of Net on a GPU."""
-    return Inference("forward", 0, 1.0, Device("cuda", 0), Model("Net"), **values)
+    return records.inference(device=Device("cuda", 0), model=Model("Net"), **values)
 
 
 def waiting() -> list[Inference]:
@@ -33,12 +34,36 @@ def waiting() -> list[Inference]:
     kinds = (SyncKind("cpu", 1, 0.2), items)
     places = (SyncPlace("cpu", *SITE, 1, 0.2), SyncPlace("item", *SITE, 1, 0.01))
     return [
-        inference(syncs=Syncs(38, 0.5, "cpu", 0.2, SITE, "item", SITE, kinds, places)),
+        inference(
+            syncs=Syncs(
+                total=38,
+                stalled_s=0.5,
+                longest_kind="cpu",
+                longest_s=0.2,
+                longest_site=SITE,
+                repeated_kind="item",
+                repeated_site=SITE,
+                kinds=kinds,
+                places=places,
+            )
+        ),
         inference(
             transfers=Transfers(
-                h2d=Transfer(2, 3 << 20, 1 << 20, 0, 0.25), d2h=Transfer(1, 4, 4, 0)
+                h2d=Transfer(
+                    total=2, nbytes=3 << 20, pageable_bytes=1 << 20, weight_bytes=0, time_s=0.25
+                ),
+                d2h=Transfer(total=1, nbytes=4, pageable_bytes=4, weight_bytes=0),
             ),
-            syncs=Syncs(1, 0.25, "to", 0.25, None, None, None, (SyncKind("to", 1, 0.25),)),
+            syncs=Syncs(
+                total=1,
+                stalled_s=0.25,
+                longest_kind="to",
+                longest_s=0.25,
+                longest_site=None,
+                repeated_kind=None,
+                repeated_site=None,
+                kinds=(SyncKind("to", 1, 0.25),),
+            ),
         ),
         inference(),
     ]
@@ -54,9 +79,9 @@ def test_sums():
         sync_kinds={"item": 37, "cpu": 1, "to": 1},
         sync_site="decode.Decoder.forward (/app/decode.py:42)",
         sync_site_time_s=0.21000000000000002,
-        h2d=Transfer(2, 3 << 20, 1 << 20, 0, 0.25),
-        d2h=Transfer(1, 4, 4, 0, None),
-        d2d=Transfer(0, 0, 0, 0, None),
+        h2d=Transfer(total=2, nbytes=3 << 20, pageable_bytes=1 << 20, weight_bytes=0, time_s=0.25),
+        d2h=Transfer(total=1, nbytes=4, pageable_bytes=4, weight_bytes=0, time_s=None),
+        d2d=Transfer(total=0, nbytes=0, pageable_bytes=0, weight_bytes=0, time_s=None),
     )
 
 

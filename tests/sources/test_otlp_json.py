@@ -13,24 +13,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from warpspan.records import Cache, Device, Inference, Input, Memory, Model, Steps, Timing
+from tests.support.records import full_inference
+from warpspan.records import Device, Inference
 from warpspan.signals import instruments, names
 from warpspan.sources import otlp_json
 from warpspan.sources.otlp_json import OtlpJsonReader
 
-FULL = Inference(
-    operation="forward",
-    start_ns=1_700_000_000_000_000_000,
-    duration_s=0.25,
-    device=Device("cuda", 1, "GPU-1"),
-    model=Model("BertModel", 10, 40, "float32", "int8", compiled=True, device_count=2),
-    input=Input(8, 128, (8, 128)),
-    timing=Timing(0.1, 0.2, 0.01, 0.02, 3, 0.001, 2),
-    memory=Memory(1, 2, 30, 29, 40, 100, 0.3, 0, 7, 8),
-    steps=Steps(2, 0.01, 0.02),
-    cache=Cache("dynamic", 4096, -512, 8, -1, None, 2, 0, 0.5, 0.25, 8192, 2, 0.75, 1.5),
-    error_type="ValueError",
-)
+FULL = full_inference(parent_span_id="")
 PROCESS = '{"service.instance.id": "one"}'
 
 

@@ -88,7 +88,7 @@ class OtlpReceiver:
             for span in of_scope.spans
         ]
 
-    def wait(self, requests: int = 1, timeout_s: float = 30.0, *, answered: bool = True) -> None:
+    def wait(self, requests: int = 1, timeout_s: float = 120.0, *, answered: bool = True) -> None:
         """Wait until so many requests were answered with success, or only arrived.
 
         Raises:

@@ -64,7 +64,7 @@ def test_methods_of_tensors_are_traced_as_torchs_own(program):
     """Graphs, breaks, operators and results of compile, export, script and trace."""
     orders = ("never", "after")
     with ThreadPoolExecutor(2) as pool:
-        done = pool.map(lambda order: program("methods_compiled.py", order, timeout_s=600), orders)
+        done = pool.map(lambda order: program("methods_compiled.py", order, timeout_s=1200), orders)
         expected, actual = (json.loads(one.stdout) for one in done)
     whole = expected["moves"]["whole"]
     assert (1, 4, 0) == (whole["graphs"], whole["operators"], whole["breaks"])

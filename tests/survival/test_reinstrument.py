@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
+import multiprocessing.util
+import os
+import sys
 import threading
 import weakref
 from contextlib import contextmanager
@@ -12,9 +16,10 @@ import pytest
 import torch
 from opentelemetry.sdk.trace import SpanProcessor
 from torch import nn
+from wrapt import importer
 
 import warpspan
-from warpspan import guard, instrumentor
+from warpspan import forks, guard, instrumentor
 
 X = torch.ones(2, 4)
 DURATION = "pytorch.inference.duration"
@@ -112,6 +117,41 @@ def test_many_times_leaves_nothing_behind(uninstrumented):
     assert 10 == len(uninstrumented.spans())
     assert 0 == len(trackers)
     assert threads >= threading.active_count()
+
+
+def registrations():
+    """How much of ours is registered where it can't be taken back."""
+    return {
+        "imports": sum(len(hooks or ()) for hooks in importer._post_import_hooks.values()),
+        "import finders": len(sys.meta_path),
+        "participants of forks": len(forks._participants),
+        "forks of multiprocessing": len(multiprocessing.util._afterfork_registry),
+        "exits of multiprocessing": len(multiprocessing.util._finalizer_registry),
+        "exits": atexit._ncallbacks() + len(threading._threading_atexits),
+        "collections": len(gc.callbacks),
+        "starts of CUDA": len(torch.cuda._queued_calls),
+    }
+
+
+def test_200_times_register_nothing_more(uninstrumented, monkeypatch):
+    """Nothing of a former session can be called any more, and no object of it is left."""
+
+    def cycle(times):
+        for _ in range(times):
+            uninstrumented.instrument()
+            uninstrumented.uninstrument()
+        for thread in threading.enumerate():
+            if thread.name == "warpspan-finisher":
+                thread.join(30)
+        gc.collect()
+        return registrations(), len(gc.get_objects())
+
+    before, objects = cycle(50)  # caches of the SDK and of others are full then
+    at_fork = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **calls: at_fork.append(calls))
+    after, more = cycle(200)
+    assert (before, []) == (after, at_fork)
+    assert more - objects < 200  # not one object each time
 
 
 def test_metrics_count_once_after_instrumenting_again(uninstrumented, caplog):

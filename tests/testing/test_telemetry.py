@@ -42,8 +42,16 @@ def test_whole_records_of_a_scripted_device(device, recorded):
         start_ns=start_ns,
         duration_s=0.0,  # the host waits for nothing
         device=Device("cuda", 0, UUID),
-        model=Model("Classifier", 212, 848, "float32", None, False, 1),
-        input=Input(2, None, (2, 8)),
+        model=Model(
+            name="Classifier",
+            parameter_count=212,
+            parameter_bytes=848,
+            dtype="float32",
+            quantization=None,
+            compiled=False,
+            device_count=1,
+        ),
+        input=Input(batch_size=2, sequence_length=None, shape=(2, 8)),
         timing=Timing(device_time_s=3e-3, queue_time_s=0.0, concurrency=1),
         memory=Memory(
             allocated_start_bytes=5 * 512,
@@ -188,7 +196,7 @@ def test_an_inference_that_does_not_end(recorded, monkeypatch):
     """Waiting in vain is an error, not an empty list."""
     with monkeypatch.context() as patch:
         patch.setattr(warpspan, "flush", lambda timeout_s: False)
-        with pytest.raises(TimeoutError, match="not finished within 5"):
+        with pytest.raises(TimeoutError, match="not finished within 30"):
             recorded.spans()
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from warpspan.records.skips import describe
 from warpspan.report import text
+from warpspan.report.devices import DeviceLine, summarize_devices
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.sources.otlp_json import OtlpJsonReader
@@ -133,6 +134,7 @@ def remarks(reader: OtlpJsonReader) -> list[str]:
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
         said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
+    said += [_device(line) for line in summarize_devices(reader.device_samples())]
     if calls := describe(reader.skipped):
         said.append(f"{calls}.")
     return said
@@ -148,8 +150,23 @@ def _to_json(name: str, summary: Summary, reader: OtlpJsonReader) -> dict[str, o
         "counted_by_metrics": reader.counted,
         "dropped": reader.dropped,
         "skipped": reader.skipped,
+        "devices": [line.to_json() for line in summarize_devices(reader.device_samples())],
         **summary.to_json(),
     }
+
+
+def _device(line: DeviceLine) -> str:
+    figures = [
+        *([] if line.power_mean_w is None else [f"mean power {line.power_mean_w:.0f} W"]),
+        *([] if line.temperature_max_c is None else [f"up to {line.temperature_max_c:.0f} °C"]),
+        *(
+            []
+            if line.memory_max_bytes is None
+            else [f"up to {text.size(line.memory_max_bytes)} of memory in use"]
+        ),
+    ]
+    seen = f"{text.plural(line.samples, 'sample')} of the whole device"
+    return f"{line.device_id}: {', '.join([*figures, seen])}."
 
 
 @contextmanager

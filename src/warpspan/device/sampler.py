@@ -198,7 +198,7 @@ class _Watch:
         self.meter.rest_s = min(_BACK_OFF * took_s, _LONGEST_REST_S)
         try:
             self.meter.add(sample)
-            self._publish(sample)
+            self._publish(sample._replace(unix_ns=clock.wall_ns()))
         except Exception as error:
             guard.caught("sampler", error)
 

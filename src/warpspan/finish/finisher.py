@@ -72,8 +72,13 @@ class Finisher:
         self.dropped: Counter[str] = Counter() if dropped is None else dropped
         self.reset()
 
+    def start_anew(self) -> None:
+        """Begin anew in a forked child: what waits belongs to the parent."""
+        forks.keep(self._queue)
+        self.reset()
+
     def reset(self) -> None:
-        """Start anew, as in a forked child: what waits belongs to the parent."""
+        """Hold nothing, with no thread and fresh locks."""
         self.dropped.clear()
         self._queue: deque[Window] = deque()
         self._finished = 0

@@ -190,7 +190,7 @@ def thread(origin: str) -> tuple[Wrap, Wrap]:
 
 
 def _unbound(original: Any) -> Callable[..., Any]:
-    if isinstance(original, FunctionType):
+    if type(original) is FunctionType:  # a proxy says that it is one, too
         return original
 
     # Another instrumentation's wrapper, which wants to know its instance.

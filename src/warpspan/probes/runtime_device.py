@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -186,7 +187,13 @@ def _named(device: torch.device) -> Device:
     return Device(device.type, device.index)
 
 
+# Without its cache the CUDA allocator counts nothing, and all its counters are 0.
+_UNCOUNTED = ("PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_NO_HIP_MEMORY_CACHING")
+
+
 def _ledger(ordinal: int) -> PeakLedger | None:
+    if any(name in os.environ for name in _UNCOUNTED):
+        return None
     try:
         torch._C._cuda_memoryStats(ordinal)
     except Exception as error:  # a pluggable allocator keeps no counters

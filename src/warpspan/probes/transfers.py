@@ -75,6 +75,7 @@ def lease_event(ordinal: int) -> Lease:
 
 def _forget() -> None:
     """In a forked child the pools' events are the parent's, as are the calls that run."""
+    forks.keep(dict(_pools))
     _pools.clear()
     _running.clear()
 

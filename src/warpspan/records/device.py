@@ -20,11 +20,12 @@ class DeviceSample(NamedTuple):
     """What the driver said of a device at one time. Shares are since the sample before it.
 
     Args:
-        taken_ns: host clock.
+        taken_ns: host clock; the Unix time of a sample that was read back from a file.
         device_id: UUID of the device or MIG instance.
         shared: whether another process computes on it, too.
         cost_s: how long the driver took.
         skew_s: how far apart in time its counters were read.
+        unix_ns: Unix time.
     """
 
     taken_ns: int
@@ -46,6 +47,7 @@ class DeviceSample(NamedTuple):
     shared: bool | None = None
     cost_s: float = 0.0
     skew_s: float = 0.0
+    unix_ns: int | None = None
 
 
 class Quantities(NamedTuple):

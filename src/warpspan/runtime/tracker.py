@@ -313,6 +313,7 @@ class Tracker:
 
     def start_anew(self) -> None:
         """Begin anew in a forked child: what is open is the parent's to end."""
+        forks.keep(current.get(), self.runtime_devices)
         disown(current.get(), lambda window: self._spans.leave(window.span))
         current.set(NO_SCOPE)
         self.runtime_devices = self._make_runtime_devices()

@@ -125,6 +125,7 @@ class TransferAttribution:
 
 def _forget() -> None:
     """In a forked child: what was is the parent's."""
+    forks.keep(_before.get(), _after.get())
     _before.set(None)
     _after.set(None)
 

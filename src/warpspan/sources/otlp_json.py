@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
-from warpspan.records import DETAILS_EVENT, Inference, codec
+from warpspan.records import DETAILS_EVENT, DeviceSample, Inference, codec
 from warpspan.signals import instruments, names
+from warpspan.sources.hardware import HardwareSamples
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is not read: one batch of 512 spans takes about 2 MB."""
@@ -65,6 +66,7 @@ class OtlpJsonReader:
         self._dropped: dict[_Series, int] = {}
         self._skipped: dict[_Series, int] = {}
         self._levels: dict[str, dict[tuple[str, str], tuple[int, float]]] = {}
+        self._hardware = HardwareSamples()
         self.lines = 0
         self.otlp_lines = 0
         self.foreign_lines = 0
@@ -115,6 +117,10 @@ class OtlpJsonReader:
                 max(highest, score),
             )
         return levels
+
+    def device_samples(self) -> list[DeviceSample]:
+        """What the metrics said of the devices, one sample per device and export, oldest first."""
+        return self._hardware.samples()
 
     def __iter__(self) -> Iterator[Inference]:
         while line := self._stream.readline(MAX_LINE_BYTES):
@@ -205,6 +211,10 @@ class OtlpJsonReader:
                 elif metric["name"] in _CACHE_LEVEL_NAMES:
                     data = metric.get("gauge") or metric["sum"]
                     _last(self._levels.setdefault(metric["name"], {}), process, data)
+                elif metric["name"].startswith("hw."):
+                    for point in (metric.get("gauge") or metric["sum"])["dataPoints"]:
+                        at_ns, value = int(point["timeUnixNano"]), _number(point)
+                        self._hardware.add(metric["name"], _attributes(point), at_ns, value)
 
 
 def _count(totals: dict[_Series, int], process: str, data: Mapping[str, Any], field: str) -> None:
@@ -234,9 +244,13 @@ def _last(
     for point in data["dataPoints"]:
         series = (process, json.dumps(_attributes(point), sort_keys=True))
         at_ns = int(point["timeUnixNano"])
-        value = float(point["asInt"] if "asInt" in point else point["asDouble"])
+        value = _number(point)
         if math.isfinite(value) and at_ns >= levels.get(series, (0, 0.0))[0]:
             levels[series] = (at_ns, value)
+
+
+def _number(point: Mapping[str, Any]) -> float:
+    return float(point["asInt"] if "asInt" in point else point["asDouble"])
 
 
 def _process(block: Mapping[str, Any]) -> str:

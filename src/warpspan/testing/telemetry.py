@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
     from typing_extensions import Self
 
-_FLUSH_TIMEOUT_S = 5.0
+_FLUSH_TIMEOUT_S = 30.0
 
 
 class InMemoryTelemetry:
@@ -88,7 +88,7 @@ class InMemoryTelemetry:
         clock is moved, and nobody else moves it.
 
         Raises:
-            TimeoutError: some inference was not finished within 5 seconds.
+            TimeoutError: some inference was not finished within 30 seconds.
         """
         self._flush()
         spans = self._exporter.get_finished_spans()
@@ -113,7 +113,7 @@ class InMemoryTelemetry:
         """The data points recorded so far, by the name of their metric.
 
         Raises:
-            TimeoutError: some inference was not finished within 5 seconds.
+            TimeoutError: some inference was not finished within 30 seconds.
         """
         self._flush()
         data = self._reader.get_metrics_data()

@@ -31,9 +31,33 @@ from warpspan.records import (
 MIB, GIB = 1 << 20, 1 << 30
 LIMIT = 80 * GIB
 GPU = [Device("cuda", n, f"GPU-00000000-0000-0000-0000-00000000000{n + 1}") for n in (0, 1)]
-BERT = Model("BertModel", 22_713_216, 90_852_864, "float32", None, False, 1)
-LLAMA = Model("LlamaForCausalLM", 8_030_261_248, 16_060_522_496, "bfloat16", None, False, 1)
-UNET = Model("UNet2DConditionModel", 859_520_964, 1_719_041_928, "float16", None, False, 1)
+BERT = Model(
+    name="BertModel",
+    parameter_count=22_713_216,
+    parameter_bytes=90_852_864,
+    dtype="float32",
+    quantization=None,
+    compiled=False,
+    device_count=1,
+)
+LLAMA = Model(
+    name="LlamaForCausalLM",
+    parameter_count=8_030_261_248,
+    parameter_bytes=16_060_522_496,
+    dtype="bfloat16",
+    quantization=None,
+    compiled=False,
+    device_count=1,
+)
+UNET = Model(
+    name="UNet2DConditionModel",
+    parameter_count=859_520_964,
+    parameter_bytes=1_719_041_928,
+    dtype="float16",
+    quantization=None,
+    compiled=False,
+    device_count=1,
+)
 #: What the caches of answers() hold after their last turns, and how surely the third one's leak.
 CACHES_BYTES, LEAK_SCORE = 1600 * MIB, 0.96
 
@@ -73,13 +97,13 @@ def transfer(copies, nbytes, device_time_s, *, pageable):
     """At 20 GB/s, as far as it is large enough to be timed."""
     time_s = nbytes / 20e9 if nbytes >= 256 << 10 else None
     return Transfer(
-        copies,
-        nbytes,
-        nbytes if pageable else 0,
-        0,
-        time_s,
-        None if time_s is None else 20e9,
-        None if time_s is None else time_s / device_time_s,
+        total=copies,
+        nbytes=nbytes,
+        pageable_bytes=nbytes if pageable else 0,
+        weight_bytes=0,
+        time_s=time_s,
+        bytes_per_s=None if time_s is None else 20e9,
+        device_share=None if time_s is None else time_s / device_time_s,
     )
 
 
@@ -93,13 +117,13 @@ def embeddings():
             "/embed",
             f"reader-{number % 2}",
             Inference(
-                "forward",
-                0,
-                1.2 if heavy else device_time + 0.004,
-                GPU[0],
-                BERT,
-                Input(batch, 32, (batch, 32)),
-                Timing(
+                operation="forward",
+                start_ns=0,
+                duration_s=1.2 if heavy else device_time + 0.004,
+                device=GPU[0],
+                model=BERT,
+                input=Input(batch_size=batch, sequence_length=32, shape=(batch, 32)),
+                timing=Timing(
                     cpu_time_s=0.003,
                     device_time_s=device_time,
                     queue_time_s=0.06 if number >= 18 else 0.0001,
@@ -108,14 +132,14 @@ def embeddings():
                     gc_time_s=0.025 if number == 3 else 0.0,
                     gc_count=1 if number == 3 else 0,
                 ),
-                memory(11 * GIB),
+                memory=memory(11 * GIB),
                 usage=usage(device_time),
                 syncs=Syncs(
-                    1,
-                    0.002,
-                    "cpu",
-                    0.002,
-                    Site("app.py", 49, "embed"),
+                    total=1,
+                    stalled_s=0.002,
+                    longest_kind="cpu",
+                    longest_s=0.002,
+                    longest_site=Site("app.py", 49, "embed"),
                     kinds=(SyncKind("cpu", 1, 0.002),),
                 ),
                 transfers=Transfers(
@@ -162,11 +186,11 @@ def cycles(device_time_s):
 
 def text_completion(input_tokens, generated_tokens):
     return GenAi(
-        "text_completion",
-        "pytorch",
-        "meta-llama/Llama-3.1-8B-Instruct",
-        input_tokens,
-        generated_tokens,
+        operation="text_completion",
+        provider="pytorch",
+        request_model="meta-llama/Llama-3.1-8B-Instruct",
+        input_tokens=input_tokens,
+        output_tokens=generated_tokens,
     )
 
 
@@ -202,25 +226,31 @@ def answers():
                 "/chat",
                 f"conversation-{conversation}",
                 Inference(
-                    "generate",
-                    0,
-                    2.0 + 0.1 * turn,
-                    GPU[1],
-                    LLAMA,
-                    Input(1, 128 * turn, (1, 128 * turn)),
-                    Timing(device_time_s=1.5, queue_time_s=0.0002, idle_time_s=0.5, concurrency=1),
-                    memory(76 * GIB if last else 40 * GIB, start=30 * GIB),
-                    Steps(128, tokens.first_token_s, tokens.prefill_s + 1.27 - tokens.between_s),
+                    operation="generate",
+                    start_ns=0,
+                    duration_s=2.0 + 0.1 * turn,
+                    device=GPU[1],
+                    model=LLAMA,
+                    input=Input(batch_size=1, sequence_length=128 * turn, shape=(1, 128 * turn)),
+                    timing=Timing(
+                        device_time_s=1.5, queue_time_s=0.0002, idle_time_s=0.5, concurrency=1
+                    ),
+                    memory=memory(76 * GIB if last else 40 * GIB, start=30 * GIB),
+                    steps=Steps(
+                        total=128,
+                        first_s=tokens.first_token_s,
+                        duration_s=tokens.prefill_s + 1.27 - tokens.between_s,
+                    ),
                     usage=usage(1.5),
                     syncs=Syncs(
-                        128,
-                        0.4,
-                        "item",
-                        0.01,
-                        Site("generation.py", 210, "sample"),
-                        "item",
-                        Site("generation.py", 210, "sample"),
-                        (SyncKind("item", 128, 0.4),),
+                        total=128,
+                        stalled_s=0.4,
+                        longest_kind="item",
+                        longest_s=0.01,
+                        longest_site=Site("generation.py", 210, "sample"),
+                        repeated_kind="item",
+                        repeated_site=Site("generation.py", 210, "sample"),
+                        kinds=(SyncKind("item", 128, 0.4),),
                     ),
                     cache=cache(turn, conversation),
                     loop=Loop(
@@ -241,15 +271,17 @@ def drawings():
             "/draw",
             "painter",
             Inference(
-                "diffusion",
-                0,
-                0.5,
-                GPU[0],
-                UNET,
-                Input(2, None, (2, 4, 64, 64)),
-                Timing(device_time_s=0.225, queue_time_s=0.0001, idle_time_s=0.2, concurrency=1),
-                memory(20 * GIB),
-                Steps(steps + 2, 0.003, 0.22475),
+                operation="diffusion",
+                start_ns=0,
+                duration_s=0.5,
+                device=GPU[0],
+                model=UNET,
+                input=Input(batch_size=2, sequence_length=None, shape=(2, 4, 64, 64)),
+                timing=Timing(
+                    device_time_s=0.225, queue_time_s=0.0001, idle_time_s=0.2, concurrency=1
+                ),
+                memory=memory(20 * GIB),
+                steps=Steps(total=steps + 2, first_s=0.003, duration_s=0.22475),
                 usage=usage(0.225),
                 transfers=Transfers(d2h=transfer(1, 6 * MIB, 0.225, pageable=False)),
                 loop=Loop(
@@ -277,14 +309,14 @@ def failures():
         "/chat",
         "conversation-4",
         Inference(
-            "generate",
-            0,
-            0.3,
-            GPU[1],
-            LLAMA,
-            Input(8, 4096, (8, 4096)),
-            Timing(device_time_s=0.2, queue_time_s=0.0002, idle_time_s=0.5, concurrency=1),
-            memory(75 * GIB, start=30 * GIB, requested=8 * GIB),
+            operation="generate",
+            start_ns=0,
+            duration_s=0.3,
+            device=GPU[1],
+            model=LLAMA,
+            input=Input(batch_size=8, sequence_length=4096, shape=(8, 4096)),
+            timing=Timing(device_time_s=0.2, queue_time_s=0.0002, idle_time_s=0.5, concurrency=1),
+            memory=memory(75 * GIB, start=30 * GIB, requested=8 * GIB),
             usage=usage(0.2),
             loop=Loop(
                 Phases(source="device"),
@@ -298,13 +330,15 @@ def failures():
         "/embed",
         "reader-0",
         Inference(
-            "forward",
-            0,
-            0.001,
-            GPU[0],
-            BERT,
-            Input(1, 32, (1, 32)),
-            Timing(device_time_s=0.0005, queue_time_s=0.0001, idle_time_s=0.01, concurrency=1),
+            operation="forward",
+            start_ns=0,
+            duration_s=0.001,
+            device=GPU[0],
+            model=BERT,
+            input=Input(batch_size=1, sequence_length=32, shape=(1, 32)),
+            timing=Timing(
+                device_time_s=0.0005, queue_time_s=0.0001, idle_time_s=0.01, concurrency=1
+            ),
             error_type="builtins.ValueError",
         ),
     )

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 
 import pytest
 
@@ -251,7 +252,9 @@ def test_a_forked_child_starts_its_own(fake, nvml):
     """The parent's initialisation is not the child's; forgotten, it is made anew."""
     fake.script(H100, BUSY)
     assert 500.0 == nvml.reader("GPU-0").read(0, slowly=True).power_w
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the test's process has other threads
+        child = os.fork()
     if not child:
         nvml.forget()
         os._exit(0 if nvml.reader("GPU-0").read(0, slowly=True).power_w == 500.0 else 1)

@@ -35,7 +35,7 @@ def test_what_is_imported_later_is_hooked():
         [sys.executable, "-W", "ignore", "-c", LATE],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"},
     )
     assert ("[] True\nTrue\n", 0) == (done.stdout, done.returncode), done.stderr

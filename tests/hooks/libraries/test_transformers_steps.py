@@ -23,7 +23,7 @@ pytestmark = [
 def test_a_streamer_in_a_thread(telemetry, tiny):
     """generate on a thread, its text read on another, left before its end: one whole inference."""
     model, tokenizer = tiny.model("llama"), tiny.tokenizer()
-    streamer = transformers.TextIteratorStreamer(tokenizer, timeout=60)
+    streamer = transformers.TextIteratorStreamer(tokenizer, timeout=300)
     thread = threading.Thread(
         target=model.generate,
         args=(tiny.prompt(1, 5),),

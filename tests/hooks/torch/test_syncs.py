@@ -10,48 +10,25 @@ import threading
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import warpspan
-from warpspan import guard
+from tests.support import gpu
+from tests.support.gpu import KERNEL_S
 from warpspan.instrumentor import active_tracker
 from warpspan.probes import transfers as probe
 from warpspan.records import Site, SyncCall, SyncKind, SyncPlace, Syncs, Transfer, Transfers
-from warpspan.testing import InMemoryTelemetry, ScriptedDevice
-
-KERNEL_S = 0.010
+from warpspan.testing import InMemoryTelemetry
 
 
-@pytest.fixture
-def device():
-    guard.forget()
-    with ScriptedDevice() as entered:
-        yield entered
-    assert {} == dict(guard.faults)
-
-
-@pytest.fixture
-def telemetry(device):
-    with InMemoryTelemetry() as entered:
-        yield entered
-
-
-class Runs(nn.Module):
-    """Launches a kernel of 10 ms, then does what it is given."""
-
-    def __init__(self, device):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(4, device="cuda"), requires_grad=False)
-        self.device = device
-        self.eval()
+class Runs(gpu.Runs):
+    """Launches a kernel, then does what it is given with itself."""
 
     def forward(self, action=lambda model: None):
-        self.device.launch(KERNEL_S)
-        return action(self)
+        return super().forward(lambda: action(self))
 
 
 @pytest.fixture
-def model(telemetry, device):
+def model(recorded, device):
     model = Runs(device)
     yield model
     model._parameters.clear()  # pytest still holds the model while the device looks for tensors
@@ -98,54 +75,68 @@ if hasattr(torch, "accelerator"):  # torch >= 2.6
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_a_wait_inside_an_inference(telemetry, model, name):
+def test_a_wait_inside_an_inference(recorded, model, name):
     """One call, its kind, the time that the host stood still, what it read and where it is."""
     kind, action, read = WAITS[name]
     model(action)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     site = record.syncs.longest_site
     assert (__file__, f"{__name__}.") == (site.file, site.function[: len(__name__) + 1])
     kinds, places = (SyncKind(kind, 1, KERNEL_S),), (SyncPlace(kind, *site, 1, KERNEL_S),)
-    assert record.syncs == Syncs(1, KERNEL_S, kind, KERNEL_S, site, None, None, kinds, places)
-    d2h = None if read is None else Transfer(1, read[0], read[1], 0)
+    assert record.syncs == Syncs(
+        total=1,
+        stalled_s=KERNEL_S,
+        longest_kind=kind,
+        longest_s=KERNEL_S,
+        longest_site=site,
+        repeated_kind=None,
+        repeated_site=None,
+        kinds=kinds,
+        places=places,
+    )
+    d2h = (
+        None
+        if read is None
+        else Transfer(total=1, nbytes=read[0], pageable_bytes=read[1], weight_bytes=0)
+    )
     assert (None if d2h is None else Transfers(d2h=d2h)) == record.transfers
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_a_wait_after_an_inference_that_its_device_still_works_on(device, telemetry, model, name):
+def test_a_wait_after_an_inference_that_its_device_still_works_on(device, recorded, model, name):
     """It waits for the inference, though its call has returned."""
     kind, action, _ = WAITS[name]
     model()
     action(model)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert 0.0 == record.duration_s
     assert (1, KERNEL_S, kind) == record.syncs[:3]
 
 
 @pytest.mark.parametrize("name", WAITS)
-def test_a_wait_that_nobody_is_told_of(device, telemetry, model, name):
+def test_a_wait_that_nobody_is_told_of(device, recorded, model, name):
     """Before any inference, after one that is finished, or by a thread of its own."""
     _, action, _ = WAITS[name]
     action(model)
     model()
-    telemetry.records()
+    recorded.records()
     action(model)
     model()
     thread = threading.Thread(target=action, args=(model,))
     thread.start()
     thread.join()
-    assert [None, None] == [record.syncs for record in telemetry.records()]
+    assert [None, None] == [record.syncs for record in recorded.records()]
 
 
-def test_we_add_no_wait(device, telemetry, model):
+def test_we_add_no_wait(device, recorded, model):
     """As many synchronizations as the program asks for, by it alone."""
     for _, action, _ in WAITS.values():
         model(action)
-    telemetry.records()
+    recorded.records()
     assert {"MainThread": len(WAITS)} == dict(device.synchronizations)
 
 
-def test_many_short_waits(device, telemetry, model):
+def test_many_short_waits(device, recorded, model):
     """`.item()` 37 times in one forward is read from one span, with its place."""
 
     def loop(model):
@@ -154,7 +145,7 @@ def test_many_short_waits(device, telemetry, model):
             element(model).item()
 
     model(loop)
-    (span,) = telemetry.spans()
+    (span,) = recorded.spans()
     attributes = span.attributes
     assert (("item",), (37,)) == (
         attributes["pytorch.sync.kinds"],
@@ -166,7 +157,7 @@ def test_many_short_waits(device, telemetry, model):
     assert KERNEL_S + 37 * 0.0001 == pytest.approx(attributes["pytorch.sync.time"])
 
 
-def test_a_short_wait_has_no_place(device, telemetry, model):
+def test_a_short_wait_has_no_place(device, recorded, model):
     """Below half a millisecond nobody walks the stack."""
 
     def short(model):
@@ -175,11 +166,11 @@ def test_a_short_wait_has_no_place(device, telemetry, model):
         torch.cuda.synchronize()
 
     model(short)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert (0.0004, None) == (record.syncs.longest_s, record.syncs.longest_site)
 
 
-def test_time_by_kind_and_place(device, telemetry, model):
+def test_time_by_kind_and_place(device, recorded, model):
     """The longest wait has its own time only: the many of middling length have theirs."""
 
     def decode():
@@ -194,7 +185,7 @@ def test_time_by_kind_and_place(device, telemetry, model):
         decode()
 
     model(handle)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     decoding, handling = record.syncs.places
     assert ("item", 48, pytest.approx(0.480)) == (
         decoding.kind,
@@ -209,7 +200,7 @@ def test_time_by_kind_and_place(device, telemetry, model):
     assert handling.site == record.syncs.longest_site
 
 
-def test_one_of_many_short_waits_has_its_place(device, telemetry, model):
+def test_one_of_many_short_waits_has_its_place(device, recorded, model):
     """Each is too short to walk the stack for; the eighth stands for them, with its own time."""
 
     def loop(model):
@@ -219,7 +210,7 @@ def test_one_of_many_short_waits_has_its_place(device, telemetry, model):
             element(model).item()
 
     model(loop)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     (place,) = record.syncs.places
     assert place == SyncPlace("item", *record.syncs.repeated_site, 1, pytest.approx(0.0001))
     assert (SyncKind("item", 37, pytest.approx(0.0037)),) == record.syncs.kinds
@@ -242,7 +233,7 @@ def test_the_place_is_the_users_line():
     assert here.function.endswith("test_the_place_is_the_users_line")
 
 
-def test_a_call_that_raises_is_no_wait(telemetry, model):
+def test_a_call_that_raises_is_no_wait(recorded, model):
     """The error is torch's own, and nothing is counted."""
 
     def fails(model):
@@ -250,11 +241,11 @@ def test_a_call_that_raises_is_no_wait(telemetry, model):
             model.weight.item()
 
     model(fails)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert (None, None) == (record.syncs, record.transfers)
 
 
-def test_numpy_of_a_tensor_on_the_device(telemetry, model):
+def test_numpy_of_a_tensor_on_the_device(recorded, model):
     """Without `force` it raises as ever, also from NumPy; nothing is counted."""
 
     def fails(model):
@@ -263,11 +254,11 @@ def test_numpy_of_a_tensor_on_the_device(telemetry, model):
                 convert(model.weight.detach())
 
     model(fails)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert None is record.syncs
 
 
-def test_waits_of_the_inner_inference_are_its_own(device, telemetry, model):
+def test_waits_of_the_inner_inference_are_its_own(device, recorded, model):
     """An inference inside another one: each wait is on exactly one span."""
 
     def outer(model):
@@ -278,24 +269,24 @@ def test_waits_of_the_inner_inference_are_its_own(device, telemetry, model):
         element(model).item()
 
     model(outer)
-    counted = {record.operation: record.syncs.total for record in telemetry.records()}
+    counted = {record.operation: record.syncs.total for record in recorded.records()}
     assert {"forward": 2, "inner": 2} == counted
 
 
-def test_waits_of_steps_are_the_inferences(device, telemetry, model):
+def test_waits_of_steps_are_the_inferences(device, recorded, model):
     """Inside its steps and between them."""
     with warpspan.inference("loop", model=model):
         for _ in range(3):
             model(lambda model: element(model).item())
             torch.cuda.synchronize()
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert (
         SyncKind("item", 3, pytest.approx(3 * KERNEL_S)),
         SyncKind("synchronize", 3, 0.0),
     ) == record.syncs.kinds
 
 
-def test_threads_that_work_for_one_inference(device, telemetry, model):
+def test_threads_that_work_for_one_inference(device, recorded, model):
     """With its context: their waits are the inference's."""
 
     def spread(model):
@@ -311,11 +302,11 @@ def test_threads_that_work_for_one_inference(device, telemetry, model):
             thread.join()
 
     model(spread)
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert 4 == record.syncs.total
 
 
-def test_a_wait_that_still_runs_when_the_device_is_done(device, telemetry, model):
+def test_a_wait_that_still_runs_when_the_device_is_done(device, recorded, model):
     """The record waits for it, and no longer than the bound."""
     model()
     tally = active_tracker().attribution.waited_for()
@@ -323,31 +314,31 @@ def test_a_wait_that_still_runs_when_the_device_is_done(device, telemetry, model
     assert not warpspan.flush(0.05)
     tally.wait(SyncCall.SYNCHRONIZE, 5_000_000)
     tally.leave()
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert (1, 0.005) == record.syncs[:2]
 
 
-def test_a_wait_that_never_returns_holds_nothing_up(device, telemetry, model, monkeypatch):
+def test_a_wait_that_never_returns_holds_nothing_up(device, recorded, model, monkeypatch):
     """After the bound the inference is recorded without it, and what comes then is nobody's."""
     monkeypatch.setattr(probe, "_HOLD_NS", 0)
     model()
     tally = active_tracker().attribution.waited_for()
-    (record,) = telemetry.records()
+    (record,) = recorded.records()
     assert None is record.syncs
     assert not tally.enter()
 
 
 def test_switched_off(device):
     """`transfers=False` leaves the methods alone."""
-    with InMemoryTelemetry(transfers=False) as telemetry:
+    with InMemoryTelemetry(transfers=False) as recorded:
         before = dict(vars(torch.Tensor))
         Runs(device)(lambda model: element(model).item())
         assert before == dict(vars(torch.Tensor))
-        (record,) = telemetry.records()
+        (record,) = recorded.records()
     assert (None, None) == (record.syncs, record.transfers)
 
 
-def test_metrics(device, telemetry, model):
+def test_metrics(device, recorded, model):
     """Calls and time by kind, summed over inferences; copies and bytes by direction and memory."""
     for _ in range(3):
         model(lambda model: element(model).item())
@@ -356,7 +347,7 @@ def test_metrics(device, telemetry, model):
     def points(name, label):
         return {
             point.attributes[label]: pytest.approx(point.value)
-            for point in telemetry.metrics()[f"pytorch.inference.{name}"]
+            for point in recorded.metrics()[f"pytorch.inference.{name}"]
         }
 
     assert {"item": 3, "cpu": 3} == points("sync.calls", "pytorch.sync.kind")

@@ -168,7 +168,10 @@ def test_small_copies_are_counted_and_not_timed(recorded, model):
     """Two events would cost more than they measure."""
     model(lambda: torch.zeros(8).to("cuda"))
     (record,) = recorded.records()
-    assert Transfers(Transfer(1, 32, 32, 0)) == record.transfers
+    assert (
+        Transfers(Transfer(total=1, nbytes=32, pageable_bytes=32, weight_bytes=0))
+        == record.transfers
+    )
 
 
 def test_a_conversion_crosses_in_the_smaller_or_larger_type_as_torch_does_it():

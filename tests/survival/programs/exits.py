@@ -172,7 +172,7 @@ def exporter_hangs_when_flushed(host):
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
     instrument(tracer_provider=provider)
     Model().eval()(X)
-    print(warpspan.flush(0.2), exporter.hanging.wait(30))
+    print(warpspan.flush(0.2), exporter.hanging.wait(300))
 
 
 if __name__ == "__main__":
