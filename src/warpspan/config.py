@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, NamedTuple
 
+from warpspan.records import HardwareMode, StepMode
+
 _logger = logging.getLogger("warpspan")
 _PREFIX = "OTEL_PYTHON_WARPSPAN_"
 
@@ -53,20 +55,14 @@ def _period(value: Any) -> float:
     return seconds
 
 
-def _mode(value: Any) -> str:
+def _mode(value: Any) -> HardwareMode:
     if isinstance(value, bool):  # as YAML reads on and off
-        return "on" if value else "off"
-    mode = str(value).strip().lower()
-    if mode not in ("auto", "on", "off"):
-        raise ValueError(value)
-    return mode
+        return HardwareMode.ON if value else HardwareMode.OFF
+    return HardwareMode(str(value).strip().lower())
 
 
-def _step_form(value: Any) -> str:
-    form = str(value).strip().lower()
-    if form not in ("summary", "events", "spans"):
-        raise ValueError(value)
-    return form
+def _step_form(value: Any) -> StepMode:
+    return StepMode(str(value).strip().lower())
 
 
 class Kind(NamedTuple):
@@ -150,14 +146,14 @@ class Settings:
         "Time between two samples of a GPU's counters while inferences run.",
         "device.md",
     )
-    hardware_metrics: str = _option(
-        "auto",
+    hardware_metrics: HardwareMode = _option(  # noqa: RUF009 - an immutable default
+        HardwareMode.AUTO,
         MODE,
         "Export the `hw.*` metrics of the GPUs in use; `auto` exports them unless an environment "
         "variable names a dcgm-exporter.",
     )
-    steps: str = _option(
-        "summary",
+    steps: StepMode = _option(  # noqa: RUF009 - likewise
+        StepMode.SUMMARY,
         STEP_FORM,
         "How the steps of an inference are recorded: `summary` in its attributes only, `events` "
         "also one by one in an event of its span, `spans` also as child spans of the first 128.",
@@ -233,7 +229,7 @@ def load(
                 source,
                 value,
                 option.kind.allowed,
-                option.default,
+                getattr(option.default, "value", option.default),
             )
     _warn_unknown("option", set(options) - set(_BY_ARGUMENT), sorted(_BY_ARGUMENT))
     ours = {name for name in environ if name.startswith(_PREFIX)}

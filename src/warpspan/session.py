@@ -30,7 +30,7 @@ from warpspan.probes import garbage
 from warpspan.probes.memory import PeakLedger
 from warpspan.probes.runtime_device import RuntimeDevice, UsageMeter
 from warpspan.probes.transfers import is_waiting
-from warpspan.records import CacheState, DeviceUsage
+from warpspan.records import CacheState, DeviceUsage, HardwareMode
 from warpspan.runtime.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -82,8 +82,11 @@ class Session:
             self._usage,
             self._caches,
             self._skipped,
-            hardware=settings.hardware_metrics == "on"
-            or (settings.hardware_metrics == "auto" and not has_dcgm_exporter(environment())),
+            hardware=settings.hardware_metrics == HardwareMode.ON
+            or (
+                settings.hardware_metrics == HardwareMode.AUTO
+                and not has_dcgm_exporter(environment())
+            ),
         )
         garbage.watch()
         forks.join(

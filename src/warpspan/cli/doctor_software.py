@@ -16,6 +16,7 @@ from warpspan.cli.ending import INSTALL
 from warpspan.cli.environment import reasons
 from warpspan.cli.finding import Finding
 from warpspan.device.driver import INSTALL as INSTALL_GPU
+from warpspan.records import HardwareMode
 
 _OLDEST_TORCH = (2, 4)
 _CONNECT_S = 1.0
@@ -106,7 +107,7 @@ def settings(environ: Mapping[str, str]) -> Iterator[Finding]:
     for sentence in said:
         yield Finding("warning", "settings", sentence)
     hardware = chosen.hardware_metrics
-    if hardware == "auto" and config.has_dcgm_exporter(environ):
+    if hardware == HardwareMode.AUTO and config.has_dcgm_exporter(environ):
         yield Finding(
             "note",
             "hw.* metrics",

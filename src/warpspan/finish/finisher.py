@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from warpspan import forks, guard
+from warpspan.records import DropReason
 from warpspan.runtime.window import Window
 
 # The finisher takes at most half of the GIL when it is behind and next to nothing when it keeps
@@ -156,13 +157,13 @@ class Finisher:
         if self.flush(self._exit_timeout_s):
             return
         if not self._working.acquire(blocking=False):
-            self.dropped["timeout"] += len(self._queue)  # an exporter hangs
+            self.dropped[DropReason.TIMEOUT.value] += len(self._queue)  # an exporter hangs
             return
         try:
             while self._queue:
                 done = self._pipeline.is_done(self._queue[0])
                 if not done:
-                    self.dropped["timeout"] += 1
+                    self.dropped[DropReason.TIMEOUT.value] += 1
                 self._pipeline.finish(self._queue.popleft(), device_done=done)
         except Exception as error:
             guard.caught("finish", error)

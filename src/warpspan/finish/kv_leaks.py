@@ -22,7 +22,7 @@ from warpspan.finish.draft import Contributor, Draft
 from warpspan.probes import clock
 from warpspan.probes.kv_cache import Reading
 from warpspan.probes.kv_observer import CacheRef, CacheTrack
-from warpspan.records import Cache, CacheState, Device
+from warpspan.records import Cache, CacheState, Device, DropReason
 from warpspan.runtime.window import Window
 
 _HEIGHT = 1.01
@@ -265,7 +265,7 @@ class KvLeaks(Contributor):
         if not known:
             if len(self._lives) >= _LIVES:
                 self._release(next(iter(self._lives.values())))
-                self._dropped["kv_cache_forgotten"] += 1
+                self._dropped[DropReason.KV_CACHE_FORGOTTEN.value] += 1
             family.count += 1
         family.resize(life, end)
         family.latest = life

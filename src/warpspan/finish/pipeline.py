@@ -19,6 +19,7 @@ from warpspan.finish.kv_leaks import KvLeaks
 from warpspan.finish.process import GcFreezer, ProcessMemory
 from warpspan.finish.step_times import StepFigures
 from warpspan.finish.stream import RecordStream
+from warpspan.records import StepMode
 from warpspan.runtime.window import Window
 
 #: Hexadecimal ids of a span's trace, of itself and of its parent.
@@ -31,7 +32,7 @@ def contributors(settings: Settings, kv_leaks: KvLeaks) -> list[Contributor]:
         AllocatorMemory(),
         ProcessMemory(),
         DeviceShare(),
-        StepFigures(details=settings.steps != "summary"),
+        StepFigures(details=settings.steps != StepMode.SUMMARY),
         WaitsAndCopies(),
         kv_leaks,
         *([GcFreezer()] if settings.gc_freeze else []),

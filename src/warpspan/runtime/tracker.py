@@ -15,7 +15,7 @@ from warpspan.probes.graphs import Graphs
 from warpspan.probes.kv_observer import cache_call_of
 from warpspan.probes.model import ModelInfo, ModelRegistry, is_training
 from warpspan.probes.runtime_device import MeterFactory, RuntimeDevice, RuntimeDevices
-from warpspan.records import DeviceState, start_attributes
+from warpspan.records import DeviceState, DropReason, start_attributes
 from warpspan.records.skips import SkipReason
 from warpspan.runtime.admission import (
     FAKE,
@@ -34,6 +34,7 @@ Scope: TypeAlias = RepeatedStep | Skipped | StepScope | Window
 
 _is_grad_enabled = torch.is_grad_enabled
 _same_process = forks.mark
+_QUEUE_FULL = DropReason.QUEUE_FULL.value
 
 
 class ClosedWindows(Protocol):
@@ -252,7 +253,7 @@ class Tracker:
             forks.catch_up()
             runtime_device = self.runtime_devices.anew(runtime_device)
         if self._closed.full:
-            self._closed.dropped["queue_full"] += 1
+            self._closed.dropped[_QUEUE_FULL] += 1
             self.attribution.forget()
             return Skipped()
         arrived = self.attribution.take() if has_timeline else None
