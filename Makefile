@@ -20,6 +20,10 @@ help: ## This list
 demo: $(VENV)/.ready ## A real service under load, its inferences as spans, and their table
 	@$(BIN)/python scripts/demo.py
 
+.PHONY: demo-gpu
+demo-gpu: $(VENV)/.ready ## The demo on a simulated GPU: what GPU telemetry looks like
+	@$(BIN)/python scripts/demo_gpu.py
+
 .PHONY: test
 test: $(VENV)/.ready ## The environment and all tests
 	$(BIN)/python -m pytest $(SPREAD) $(TESTS) $(PYTEST_ARGS)
@@ -69,6 +73,16 @@ test-on = if sh scripts/find_python.sh $(1) >/dev/null; then \
 	    $(MAKE) --no-print-directory test PYTHON=$(1); \
 	  elif [ "$$CI" = true ]; then exit 1; \
 	  else echo "Skipped the tests on Python $(1)." >&2; fi
+
+.PHONY: test-tensorflow
+test-tensorflow: $(VENV)/.ready .cache/tensorflow/.ready ## The tests on profiles that TensorFlow makes
+	WARPSPAN_TENSORFLOW=.cache/tensorflow/bin/python \
+	  $(BIN)/python -m pytest tests/tensorflow $(PYTEST_ARGS)
+
+.cache/tensorflow/.ready: tests/tensorflow/requirements.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .cache/tensorflow
+	$(UV) pip install --quiet --python .cache/tensorflow/bin/python --requirements $<
+	@touch $@
 
 .PHONY: test-virtual-gpu
 test-virtual-gpu: $(VENV)/.ready ## The tests on a GPU, on a virtual one under the CUDA build of torch

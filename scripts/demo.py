@@ -32,7 +32,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def service(port: int, file: Path) -> list[str]:
+def service(port: int, file: Path, app: str) -> list[str]:
     """The service's command line under `warpspan run`."""
     return [
         *(str(BIN / "warpspan"), "run", "-o", str(file), "--"),
@@ -45,7 +45,7 @@ def service(port: int, file: Path) -> list[str]:
             "--port",
             str(port),
         ),
-        *("--log-level", "warning", "app:app"),
+        *("--log-level", "warning", app),
     ]
 
 
@@ -135,12 +135,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--output", type=Path, default=ROOT / "warpspan-demo.jsonl")
+    parser.add_argument("--app", default="app:app", help="the service, as uvicorn takes it")
     options = parser.parse_args()
     # In a shell's background it is ignored, and the service would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     port = free_port()
     print(f"demo: starting the service on 127.0.0.1:{port}; it loads the model first", flush=True)
-    server = subprocess.Popen(service(port, options.output), env=environment(), cwd=ROOT)
+    command = service(port, options.output, options.app)
+    server = subprocess.Popen(command, env=environment(), cwd=ROOT)
     try:
         drive(server, port, options.requests)
         server.send_signal(signal.SIGINT)  # as Ctrl-C does: the service leaves in good order

@@ -99,10 +99,10 @@ def markdown(groups: list[dict[str, Any]]) -> str:
         "Written from [`registry.yaml`](../src/warpspan/signals/registry.yaml) by `make signals`. "
         "A value that was not measured is absent, never 0.",
         "",
-        "The field is that of `warpspan.records.Inference` (`[]`: of each item of a tuple, whose "
-        "values are parallel arrays). SDKs keep 128 attributes of a span and drop the oldest. So a "
-        f"span that would have more than {limit} of ours has those marked † on its event "
-        "`pytorch.details` instead, all of them.",
+        "The column *field* names the field of `warpspan.records.Inference` (`[]`: the field of each "
+        "item of a tuple, whose values are parallel arrays). SDKs keep 128 attributes per span and "
+        f"drop the oldest. If a span would have more than {limit} of ours, all attributes marked † "
+        "move to its event `pytorch.details`.",
         "",
         "## Attributes of an inference span",
     ]

@@ -34,6 +34,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # transformers at the start of each program.
 os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "transformers"
 
+
+def _interpret_kernels():
+    """Have Triton run kernels in its interpreter where there is no GPU.
+
+    It reads the variable when it defines a function, its own included, and libraries that some
+    tests import bring Triton in: beside the tests of kernels it would be too late.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+
+
+_interpret_kernels()
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "survival" / "programs"
 

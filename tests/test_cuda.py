@@ -94,7 +94,7 @@ def test_work_that_still_runs_on_another_stream_leaves_no_gap(device, recorded):
 
 
 def test_a_device_that_is_lost_does_not_cost_the_span(device, recorded, monkeypatch):
-    """Its times are absent and the fault is counted."""
+    """Its times are absent. The error is the program's, so that it is no fault of ours."""
     Kernels(device, 0.010)()
 
     def lost(self, other):
@@ -103,8 +103,7 @@ def test_a_device_that_is_lost_does_not_cost_the_span(device, recorded, monkeypa
     monkeypatch.setattr(torch.cuda.Event, "elapsed_time", lost)
     (record,) = recorded.records()
     assert None is record.timing.device_time_s
-    assert {"device events": 1} == dict(guard.faults)
-    guard.forget()
+    assert {} == dict(guard.faults)
 
 
 def test_memory_of_one_inference(device, recorded):

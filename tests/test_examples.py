@@ -164,7 +164,7 @@ def test_kv_cache(under_warpspan, tmp_path):
     assert [("forward", "LlamaForCausalLM", 30 * 8)] == summary(rows)
     # Keys and values of 4 layers, 2 heads of 16 floats, 16 + 7 tokens.
     assert [("LlamaForCausalLM", 30, 30 * 2 * 4 * 2 * 16 * 4 * 23)] == leaks(tmp_path / "out.jsonl")
-    assert "KV caches of LlamaForCausalLM are not released since" in report(tmp_path / "out.jsonl")
+    assert "LlamaForCausalLM has released no KV cache since" in report(tmp_path / "out.jsonl")
 
 
 @installed

@@ -20,7 +20,7 @@ def test_a_fault_is_counted_each_time_and_logged_once(caplog):
         guard.caught("memory", ValueError("no counters"))
     assert {"memory": 3} == dict(guard.faults)
     assert [
-        "warpspan: memory failed, the inference goes on without it (logged once, counted in "
+        "warpspan: memory failed, the inference continues without it (logged once, counted in "
         "warpspan.faults): ValueError: no counters"
     ] == [record.getMessage() for record in caplog.records]
 

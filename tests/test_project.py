@@ -188,6 +188,7 @@ def test_the_install_has_all_but_what_is_heavy(metadata_of_wheel):
         "opentelemetry-exporter-otlp-json-file",
         "opentelemetry-instrumentation",
         "opentelemetry-sdk",
+        "protobuf",
         "rich",
         "typer",
         "wrapt",

@@ -1,4 +1,4 @@
-"""What a call of a replaced method costs where it has nothing to tell: tensors in host memory.
+"""The cost of a replaced method where it records nothing: tensors in host memory.
 
 Also a graph's replay inside an inference, on a stand-in for the graph that does nothing. Methods of
 tensors are replaced only once CUDA is initialised; here they are without it.

@@ -199,7 +199,7 @@ def _full_rate_grid(result: ModeResult) -> _Grid:
 
 def _method_grid(methods: Sequence[MethodCost]) -> _Grid:
     return _Grid(
-        "A call that has nothing to tell: a tensor in host memory, a replay inside an inference",
+        "Calls that record nothing: a tensor in host memory, a replay inside an inference",
         ("", "torch's own\nns", "added\nns"),
         [(_title(cost), f"{cost.original_ns:.0f}", f"{cost.added_ns:.0f}") for cost in methods],
     )

@@ -107,7 +107,7 @@ def _option(default: Any, kind: Kind, meaning: str, page: str | None = None) -> 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user can choose. Each field is also an argument of `instrument()`."""
+    """The user's settings. Each field is also an argument of `instrument()`."""
 
     training: bool = _option(
         False, FLAG, "Also record module calls in training mode with gradients on."
@@ -132,12 +132,12 @@ class Settings:
         "counted in `warpspan.dropped`.",
     )
     flush_timeout_s: float = _option(
-        5.0, SECONDS, "How long the end of the process may wait for inferences in flight."
+        5.0, SECONDS, "Longest wait at the end of the process for inferences in flight."
     )
     gc_freeze: bool = _option(
         False,
         FLAG,
-        "Once a model is warm, take what is alive out of garbage collection.",
+        "Once a model is warm, exclude all living objects from garbage collection.",
         "export.md#garbage-collection",
     )
     sample_period_s: float = _option(
@@ -149,8 +149,8 @@ class Settings:
     hardware_metrics: HardwareMode = _option(  # noqa: RUF009 - an immutable default
         HardwareMode.AUTO,
         MODE,
-        "Export the `hw.*` metrics of the GPUs in use; `auto` does unless a variable of the "
-        "environment names a dcgm-exporter.",
+        "Export the `hw.*` metrics of the GPUs in use; `auto` exports them unless an environment "
+        "variable names a dcgm-exporter.",
     )
     steps: StepMode = _option(  # noqa: RUF009 - likewise
         StepMode.SUMMARY,
@@ -178,7 +178,7 @@ def _options() -> Iterator[Option]:
         True,
         FLAG,
         "`false` runs the official exporters behind `warpspan_otlp` and `warpspan_file` in this "
-        "process and not in a helper.",
+        "process instead of a helper.",
         "export.md",
     )
 
@@ -196,7 +196,7 @@ Configuration = make_dataclass(
 
 
 def environment() -> Mapping[str, str]:
-    """The environment of this process, for those that are told to look into it."""
+    """The environment of this process."""
     return os.environ
 
 

@@ -22,16 +22,16 @@ OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
 """Inferences that may wait for their device time and export; further ones are dropped and counted in `warpspan.dropped`. Give a whole number from 16 to 1000000; default `4096`."""
 
 OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT = "OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT"
-"""How long the end of the process may wait for inferences in flight. Give seconds from 0 to 3600; default `5`."""
+"""Longest wait at the end of the process for inferences in flight. Give seconds from 0 to 3600; default `5`."""
 
 OTEL_PYTHON_WARPSPAN_GC_FREEZE = "OTEL_PYTHON_WARPSPAN_GC_FREEZE"
-"""Once a model is warm, take what is alive out of garbage collection. Give true or false; default `false`."""
+"""Once a model is warm, exclude all living objects from garbage collection. Give true or false; default `false`."""
 
 OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD = "OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD"
 """Time between two samples of a GPU's counters while inferences run. Give seconds from 0.1 to 10, or 0 for none; default `0.2`."""
 
 OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS = "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS"
-"""Export the `hw.*` metrics of the GPUs in use; `auto` does unless a variable of the environment names a dcgm-exporter. Give auto, on or off; default `auto`."""
+"""Export the `hw.*` metrics of the GPUs in use; `auto` exports them unless an environment variable names a dcgm-exporter. Give auto, on or off; default `auto`."""
 
 OTEL_PYTHON_WARPSPAN_STEPS = "OTEL_PYTHON_WARPSPAN_STEPS"
 """How the steps of an inference are recorded: `summary` in its attributes only, `events` also one by one in an event of its span, `spans` also as child spans of the first 128. Give summary, events or spans; default `summary`."""
@@ -40,4 +40,4 @@ OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to; `warpspan run` sets it. Give a path; default none."""
 
 OTEL_PYTHON_WARPSPAN_EXPORT_HELPER = "OTEL_PYTHON_WARPSPAN_EXPORT_HELPER"
-"""`false` runs the official exporters behind `warpspan_otlp` and `warpspan_file` in this process and not in a helper. Give true or false; default `true`."""
+"""`false` runs the official exporters behind `warpspan_otlp` and `warpspan_file` in this process instead of a helper. Give true or false; default `true`."""

@@ -44,7 +44,7 @@ def caught(origin: str, error: BaseException) -> None:
         if cause not in _seen and len(_seen) < CAUSE_LIMIT:
             _seen.add(cause)
             _logger.warning(
-                "warpspan: %s failed, the inference goes on without it (logged once, counted in "
+                "warpspan: %s failed, the inference continues without it (logged once, counted in "
                 "warpspan.faults): %s: %s",
                 origin,
                 type(error).__name__,

@@ -122,7 +122,7 @@ class Session:
         if self._switch is not None:
             self._switch.tracker = None
         for name in self._patches.restore():
-            _logger.info("%s stays, switched off: somebody else patched over it", name)
+            _logger.info("%s stays as a no-op: another library patched over it", name)
         self.finisher.stop()
         garbage.unwatch()
         if self._sampler is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult, SpanProcessor
 
 
@@ -27,6 +27,7 @@ class Sender:
     def __init__(self, endpoint: str, service: str) -> None:
         self.service = service
         self._kept = _Kept()
+        self._latest: list[ReadableSpan] = []
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service}), shutdown_on_exit=False
         )
@@ -46,6 +47,7 @@ class Sender:
             ):
                 pass
         spans, self._kept.spans = self._kept.spans, []
+        self._latest = spans
         good = self._exporter.export(spans) is SpanExportResult.SUCCESS
         book = self.accepted if good else self.refused
         for span in spans:
@@ -53,6 +55,10 @@ class Sender:
                 f"{span.context.span_id:016x}"
             )
         return good
+
+    def send_again(self) -> bool:
+        """Send the latest batch once more, as after an answer that was lost."""
+        return self._exporter.export(self._latest) is SpanExportResult.SUCCESS
 
     def close(self) -> None:
         """Close the connection."""

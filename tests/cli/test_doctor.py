@@ -71,7 +71,7 @@ def test_a_healthy_device(findings):
         ("ok", "1 of 1: cuda:0 is GPU-0", ""),
         ("ok", "H100, 80.0 GiB", ""),
         ("ok", "GPM: SM utilization, occupancy, tensor and DRAM activity", ""),
-        ("note", "no energy counter: energy is power × time", ""),
+        ("note", "no energy counter: energy is computed as power × time", ""),
         ("ok", "a sample takes 1.00 ms, on its own thread", ""),
     ] == found
 
@@ -81,7 +81,7 @@ def test_gpm_that_is_not_permitted(findings):
     refused = {"nvmlGpmSampleGet": "it is for administrators only: load the driver with X"}
     assert (
         "warning",
-        "GPM is refused: it is for administrators only",
+        "the driver refuses GPM: it is for administrators only",
         "load the driver with X",
     ) in findings(Driver(refused=refused))
 
@@ -91,26 +91,29 @@ def test_before_hopper_and_throttled(findings):
     found = findings(Driver(throttle_reasons=("sw_power_cap",)))
     assert (
         "note",
-        "GPM is not offered (it comes with Hopper), so no SM utilization",
+        "no GPM (it needs Hopper or newer), so SM utilization is not reported",
         "",
     ) in found
-    assert ("warning", "neither energy nor power: no joules", "") in found
-    assert ("note", "its clocks are held down now by: sw power cap", "") in found
+    assert ("warning", "no energy or power counter, so energy is not reported", "") in found
+    assert ("note", "throttling now: sw power cap", "") in found
 
 
 def test_mig(findings):
     """Profiles, why there is no energy, and a GPU without an instance."""
     gpu = Gpu("GPU-0", "1", "H100", None, mig=True, instances=(Instance("MIG-0", 1, 0, "1g.10gb"),))
-    assert any("MIG 1g.10gb. Energy is the whole" in said for _, said, _ in findings(Driver(gpu)))
+    assert any(
+        "MIG 1g.10gb. The energy counter covers the whole" in said
+        for _, said, _ in findings(Driver(gpu))
+    )
     empty = findings(Driver(gpu._replace(instances=())))
-    assert ("error", "H100: MIG is on, and no instance exists", "nvidia-smi mig -cgi … -C") in empty
+    assert ("error", "H100: MIG is on, but no instance exists", "nvidia-smi mig -cgi … -C") in empty
 
 
 def test_nothing_is_visible(findings):
     """CUDA_VISIBLE_DEVICES hides the devices."""
     assert (
         "warning",
-        "CUDA shows none of 1 to a program (CUDA_VISIBLE_DEVICES=)",
+        "CUDA shows 0 of 1 GPUs to a program (CUDA_VISIBLE_DEVICES=)",
         "unset CUDA_VISIBLE_DEVICES",
     ) in findings(Driver(), CUDA_VISIBLE_DEVICES="")
 
@@ -137,7 +140,7 @@ def test_other_profilers(monkeypatch):
     monkeypatch.setattr(doctor_device, "_running", lambda: iter(["bash", "nv-hostengine"]))
     found = list(doctor_device.other_profilers({"CUDA_INJECTION64_PATH": "/lib/x.so"}))
     assert ["warning", "warning"] == [one.state for one in found]
-    assert "DCGM's host engine runs" in found[0].said
+    assert "DCGM's host engine is running" in found[0].said
     assert "unset CUDA_INJECTION64_PATH" == found[1].fix
 
 
@@ -176,7 +179,7 @@ def test_an_endpoint_that_is_no_address(endpoint, monkeypatch):
     """It is named, and what one looks like."""
     monkeypatch.setattr(doctor_software, "version", lambda package: "1.0")
     [found] = doctor_software.exporters({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint})
-    assert ("error", f"{endpoint!r} is no address") == (found.state, found.said)
+    assert ("error", f"{endpoint!r} is not an address") == (found.state, found.said)
 
 
 def test_a_check_that_fails_is_a_finding(monkeypatch):
@@ -191,11 +194,11 @@ def test_a_check_that_fails_is_a_finding(monkeypatch):
 
 def test_the_screen_and_the_json(monkeypatch, capsys):
     """A sign, a subject, a sentence, an arrow to the fix; exit by what is broken."""
-    found = [Finding("ok", "a", "works"), Finding("error", "b", "does not", "mend it")]
+    found = [Finding("ok", "a", "works"), Finding("error", "b", "does not", "fix it")]
     monkeypatch.setattr(doctor, "examine", lambda environ: found)
     assert not doctor.doctor(as_json=False)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert ["✓ a works", "✗ b does not", "    → mend it", "1 broken, 0 to look at"] == lines[1:]
+    assert ["✓ a works", "✗ b does not", "    → fix it", "1 error, 0 warnings"] == lines[1:]
     assert not doctor.doctor(as_json=True)
     assert {"healthy": False, "findings": [one._asdict() for one in found]} == json.loads(
         capsys.readouterr().out

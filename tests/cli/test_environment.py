@@ -141,8 +141,8 @@ def test_service_name(command, expected):
         (
             {"OTEL_TRACES_EXPORTER": "none", "OTEL_TRACES_SAMPLER": "parentbased_always_off"},
             [
-                "OTEL_TRACES_EXPORTER is none: name a file with -o to have spans.",
-                "OTEL_TRACES_SAMPLER leaves out every span that has no sampled parent.",
+                "OTEL_TRACES_EXPORTER is none: name a file with -o to record spans.",
+                "OTEL_TRACES_SAMPLER drops every span that has no sampled parent.",
             ],
         ),
         ({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "warpspanner"}, []),

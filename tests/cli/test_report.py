@@ -93,6 +93,7 @@ def test_json(here):
         "counted_by_metrics": 5,
         "dropped": {"queue_full": 3},
         "skipped": {},
+        "devices": [],
         "kv_cache_leaks": [],
         "inference_count": 2,
         "error_count": 0,
@@ -108,12 +109,12 @@ def test_remarks(here):
     Path("a.jsonl").write_text("words\n3\n" + broken + METRICS + line() + line()[:40])
     done = report("a.jsonl")
     assert [
-        "The file breaks off in its last line; what is whole is summarized.",
+        "The last line is incomplete and was skipped.",
         "Lines that are not OTLP JSON were skipped: 2.",
         "Inference spans with broken values were skipped: 1.",
-        "The metrics count 5 inferences; those above are the 2 with a span in the file (the rest: "
-        "not sampled, or lost).",
-        "Inferences that warpspan could not record, or not whole: queue_full 3.",
+        "The metrics count 5 inferences. The table shows the 2 with a span in the file; the rest was "
+        "not sampled, or lost.",
+        "Inferences that were not recorded, or only in part: queue_full 3.",
     ] == done.stdout.splitlines()[-5:]
 
 
@@ -124,8 +125,8 @@ def test_remarks(here):
         ("\n\n", "a.jsonl is empty"),
         (
             "hello\nworld\n",
-            "a.jsonl is not OTLP JSON, one object a line, as `warpspan run` writes it (JSON over "
-            "several lines can be read so: jq -c . a.jsonl | warpspan report -)",
+            "a.jsonl is not OTLP JSON with one object per line, as `warpspan run` writes it (convert "
+            "multi-line JSON with: jq -c . a.jsonl | warpspan report -)",
         ),
         (
             '{"traces": []}\n[1]\n',
@@ -134,14 +135,14 @@ def test_remarks(here):
         ),
         (
             line()[:-30],
-            "a.jsonl is not OTLP JSON, or breaks off in its first line: nothing is whole",
+            "a.jsonl is not OTLP JSON, or its first line is truncated; no complete record was found",
         ),
-        (OTHER_SPAN, "a.jsonl has 1 span, but none of a PyTorch inference"),
-        ('{"resourceSpans":[]}\n', "a.jsonl has no span"),
+        (OTHER_SPAN, "a.jsonl has 1 span, but no span of a PyTorch inference"),
+        ('{"resourceSpans":[]}\n', "a.jsonl has no spans"),
         (
             METRICS,
-            "a.jsonl has no span of an inference, though its metrics count 5: the sampler left "
-            "them out, or they were lost or exported elsewhere",
+            "the metrics count 5 inferences but a.jsonl has no spans for them: they were sampled "
+            "out, lost, or exported elsewhere",
         ),
         (
             line(3, startTimeUnixNano="never"),

@@ -167,9 +167,9 @@ def test_sampled_out(here, monkeypatch):
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     done = run_script(MODEL + "infer(1); infer(2)", "-o", "out.jsonl")
     assert [
-        "warpspan: no inferences recorded: out.jsonl has no span of an inference, though its "
-        "metrics count 2: the sampler left them out, or they were lost or exported elsewhere.",
-        "OTEL_TRACES_SAMPLER leaves out every span that has no sampled parent.",
+        "warpspan: no inferences recorded: the metrics count 2 inferences but out.jsonl has no spans "
+        "for them: they were sampled out, lost, or exported elsewhere.",
+        "OTEL_TRACES_SAMPLER drops every span that has no sampled parent.",
     ] == done.stderr.splitlines()
 
 
@@ -179,8 +179,8 @@ def test_no_inference(here):
     assert (0, "hello\n") == (done.returncode, done.stdout)
     assert [
         "warpspan: no inferences recorded: no telemetry was written.",
-        "The program called no PyTorch module that warpspan saw. Wrap compiled functions and engines "
-        "in `warpspan.inference()` to record them.",
+        "warpspan saw no call of a PyTorch module. Wrap compiled functions and engines in "
+        "`warpspan.inference()` to record them.",
     ] == done.stderr.splitlines()
     assert [] == [*here.glob("*.jsonl")]
 

@@ -90,8 +90,8 @@ def test_it_fits(width):
 def test_no_process_tells():
     """It says how to start one that does."""
     text = shown({**PICTURE, "processes": [OTHER]}, 120)
-    assert "No instrumented process of this user" in text
-    assert "No process computes" in shown({**PICTURE, "processes": []}, 120)
+    assert "No instrumented process of yours" in text
+    assert "No process is using these GPUs" in shown({**PICTURE, "processes": []}, 120)
 
 
 def test_a_driver_that_stops_answering():

@@ -158,8 +158,8 @@ def test_it_is_logged_once(pipeline, caplog):
     for index in range(NAME_LIMIT + 10):
         pipeline.emit(named(OPERATION, index))
     assert [
-        f"warpspan: there are too many values of {OPERATION} for metrics, so that new ones are "
-        f"`other` there (logged once, counted in {FOLDED}); spans keep them"
+        f"warpspan: {OPERATION} has too many values for metrics, so new ones are recorded as "
+        f"`other` (logged once, counted in {FOLDED}); spans keep them"
     ] == caplog.messages
 
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from warpspan import guard
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def blocks(page):
+    """The blocks of Python on a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+
 
 LIBRARY = '''
 import torch
@@ -49,30 +59,9 @@ class Remote(Engine):
         return None
 '''
 
-HOOK = """
-from warpspan.hooks.contract import HookApi, OpenCall, enclosing_call
-
-def open_run(engine, args, kwargs):
-    return Run(engine, args[0]) if enclosing_call() is None else None
-
-class Run(OpenCall):
-    operation = "run"
-
-    def __init__(self, engine, batch):
-        self.model = engine.model_name
-        self._batch = batch
-
-    def opened(self, call):
-        call.set_batch_size(len(self._batch))
-
-    def result(self, value, call):
-        call.notes.add_tokens(None, len(value), None)
-
-def hook(module, api: HookApi):
-    api.wrap_call(module.Engine, "run", open_run)
-    api.wrap_step(module.Engine, "_prefill", "prefill")
-    api.wrap_step(module.Engine, "_decode", "decode")
-    api.wrap_host_part(module.Engine, "_prepare", "preprocess")
+# The one that docs/hooks.md shows, and what a version of its library may lack.
+(SHOWN,) = blocks("docs/hooks.md")
+HOOK = f"""{SHOWN}
     api.wrap_call(getattr(module, "NotInThisVersion", None), "run", open_run)
     api.wrap_call(module.Engine, "load", open_run)
     api.wrap_call(module.Engine, "not_in_this_version", open_run)
@@ -199,6 +188,17 @@ def test_a_hook_that_fails(uninstrumented, installed, caplog, hook, points):
     assert ("warpspan", logging.WARNING) == (record.name, record.levelno)
     assert record.getMessage().startswith("warpspan: hook engine_lib failed, ")
     guard.forget()
+
+
+def test_the_example_of_contributing_is_ours():
+    """CONTRIBUTING shows the hook of sentence-transformers and its row as they are."""
+    folder = ROOT / "src/warpspan/hooks/libraries"
+    shown = [block for block in blocks("CONTRIBUTING.md") if "sentence_transformers" in block]
+    files = ("sentence_transformers.py", "registry.py")
+    assert [True, True] == [
+        block in (folder / file).read_text(encoding="utf-8")
+        for block, file in zip(shown, files, strict=True)
+    ]
 
 
 def test_metadata_that_can_not_be_read(uninstrumented, installed, monkeypatch):

@@ -14,6 +14,7 @@ BLOCKS = blocks()
 NOT_RUN_HERE = {
     "text": "output and drawings",
     "jaeger": "tests/backends ask the real Jaeger",
+    "toml": "metadata of a distribution, which tests/hooks/test_contract.py installs",
     "promql": "tests/backends ask the real Prometheus",
     "traceql": "tests/backends ask the real Tempo",
 }

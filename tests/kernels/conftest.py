@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    # Read by Triton when a kernel is defined, so before anything imports one.
-    os.environ["TRITON_INTERPRET"] = "1"
 # Triton 3.9 warns where this is not set; its default until then.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 triton = pytest.importorskip("triton")

@@ -71,9 +71,9 @@ def shown(*inferences):
 
 
 def test_columns_are_there_where_there_is_something():
-    """Time to the first token, per token, tokens a second; nothing of it for other programs."""
+    """Time to the first token, per token, tokens per second; none of these for other programs."""
     other = inference()
-    assert "token" not in shown(other)
+    assert "first token" not in shown(other)
     table = shown(other, generate(1, generated_tokens=16, first_token_s=0.1, token_mean_s=0.02))
     assert "first token" in table
     assert "100 ms" in table

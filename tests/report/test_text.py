@@ -64,7 +64,8 @@ inference          count  failed  rate  duration                    idle  device
 forward BertModel  1,200       0  31.2   4.20 ms  9.90 ms  120 ms    62%  cpu              –      –  612 MiB RSS     8/32       128
 rerank             1,200       2  31.2   4.20 ms  9.90 ms  120 ms      –  cuda:0,1   4.00 ms    95%     5.00 GiB        –         –
 
-– not measured: device time needs CUDA or ROCm, batch and sequence an input whose shape tells them, rate and idle a second inference.
+– = not measured. Device time needs CUDA or ROCm; batch size needs a tensor input; sequence length needs token ids or embeddings; rate and
+idle share need at least two inferences.
 Failed: torch.OutOfMemoryError 2."""
     assert expected.splitlines() == show(CPU, CUDA, width=140)
 
@@ -88,8 +89,9 @@ forward BertModel      cpu              –      –  612 MiB RSS     8/32      
 rerank                 cuda:0,1   4.00 ms    95%     5.00 GiB        –         –
 SentenceTransformer
 
-– not measured: device time needs CUDA or ROCm, batch and sequence an input
-whose shape tells them, rate and idle a second inference.
+– = not measured. Device time needs CUDA or ROCm; batch size needs a tensor
+input; sequence length needs token ids or embeddings; rate and idle share need
+at least two inferences.
 Failed: torch.OutOfMemoryError 2."""
     assert expected.splitlines() == show(CPU, CUDA._replace(model="SentenceTransformer"), width=80)
 

@@ -174,7 +174,7 @@ def test_a_span_processor_that_raises(uninstrumented, model, caplog, at, origin)
     assert 3 == uninstrumented.points("warpspan.faults")[(origin,)].value
     assert {origin: 3} == guard.faults
     guard.forget()
-    assert [f"warpspan: {origin} failed, the inference goes on without it"] == [
+    assert [f"warpspan: {origin} failed, the inference continues without it"] == [
         message.partition(" (")[0] for message in caplog.messages
     ]
 

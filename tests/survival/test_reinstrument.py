@@ -252,7 +252,7 @@ def test_somebody_who_patched_over_us(uninstrumented, caplog):
         with caplog.at_level(logging.INFO, "warpspan"):
             uninstrumented.uninstrument()
         assert [
-            "Module.__call__ stays, switched off: somebody else patched over it"
+            "Module.__call__ stays as a no-op: another library patched over it"
         ] == caplog.messages
         assert torch.nn.Module.__call__ is theirs
         model(X)

@@ -120,7 +120,7 @@ def test_wrong_values_of_every_variable(instrumented):
         "Using the default, 'summary'.",
         f"{PREFIX}TRAINING='maybe' is not valid: give true or false. Using the default, False.",
         f"{PREFIX}TRANSFERS='often' is not valid: give true or false. Using the default, True.",
-        f"Unknown warpspan variables {PREFIX}SPEED have no effect. Known: "
+        f"Unknown variable {PREFIX}SPEED is ignored. Known: "
         f"{PREFIX}EXCLUDED_MODELS, {PREFIX}EXPORT_HELPER, {PREFIX}FILE, {PREFIX}FLUSH_TIMEOUT, "
         f"{PREFIX}GC_FREEZE, {PREFIX}HARDWARE_METRICS, {PREFIX}MEMORY, {PREFIX}PARAMETERLESS, "
         f"{PREFIX}QUEUE_SIZE, {PREFIX}SAMPLE_PERIOD, {PREFIX}STEPS, {PREFIX}TRAINING, "

@@ -9,7 +9,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from virtual_gpu import VirtualGpu
-
 from warpspan import guard
 from warpspan.testing import InMemoryTelemetry
 

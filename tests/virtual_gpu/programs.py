@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from hypothesis import strategies as st
 from torch import nn
+
 from virtual_gpu import Kind
 
 MIB = 1 << 20

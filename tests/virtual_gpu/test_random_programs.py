@@ -7,6 +7,7 @@ around each call, so that a host that is preempted widens the bounds and breaks 
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
+
 from programs import PROGRAMS, prepare, run
 from virtual_gpu import Kind, VirtualGpu
 
@@ -58,7 +59,9 @@ def check_copies(record, lines):
             sum(line.bytes for line in copies),
             sum(line.bytes for line in copies if line.pageable),
         )
-        assert expected == ((found.total, found.nbytes, found.pageable_bytes) if found else (0,) * 3)
+        assert expected == (
+            (found.total, found.nbytes, found.pageable_bytes) if found else (0,) * 3
+        )
 
 
 def check_waits(record, truth):

@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in the modules beside this one."""
+"""The commands and their options; the modules beside this one implement them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class _Interruptible(TyperGroup):
 app = typer.Typer(
     name="warpspan",
     cls=_Interruptible,
-    help="What each PyTorch inference cost, on the OpenTelemetry span of that inference.",
+    help="Record what each PyTorch inference costs on its OpenTelemetry span.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench_app = typer.Typer(help="Measure whether fused kernels pay.", no_args_is_help=True)
+bench_app = typer.Typer(help="Benchmark the fused kernels.", no_args_is_help=True)
 bench_app.registered_commands += fused_cli.app.registered_commands
 app.add_typer(bench_app, name="bench")
 
@@ -88,7 +88,7 @@ def run(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write. A file of OTLP JSON lines is overwritten, any other is not.",
+            help="Output file. An existing file is overwritten only if it contains OTLP JSON lines.",
             show_default="warpspan-TIME-PID.jsonl in the working directory",
         ),
     ] = None,
@@ -96,10 +96,11 @@ def run(
     """Run a program under auto-instrumentation and summarize its inferences.
 
     Spans and metrics of PyTorch inferences, and of every other OpenTelemetry instrumentation that
-    is installed, are written to a file by OpenTelemetry's OTLP JSON file exporter; a summary
-    follows on standard error when the program ends. Its input, output, exit code and signals are
-    its own. OTEL_* variables that you set are kept: exporters chosen with OTEL_TRACES_EXPORTER or
-    OTEL_METRICS_EXPORTER work beside the file, `none` is kept unless -o is given.
+    is installed, are written to a file by OpenTelemetry's OTLP JSON file exporter. A summary
+    follows on standard error when the program ends. stdin, stdout, exit code and signals are passed
+    through unchanged. OTEL_* variables that you set are kept: exporters chosen with
+    OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER work beside the file, and `none` is kept unless -o
+    is given.
     """
     try:
         run_command.run(command, output)
@@ -114,22 +115,23 @@ def report(
         typer.Argument(
             metavar="FILE",
             help="OTLP JSON lines, as `warpspan run` and OpenTelemetry's file exporters write "
-            "them. - reads standard input.",
+            "them, a trace of PyTorch's, TensorFlow's or JAX's profiler, or a directory of "
+            "traces. - reads standard input.",
             show_default=False,
         ),
     ],
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for programs.")
+        bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
     ] = False,
 ) -> None:
-    """Summarize the inferences in a file, a row per model and operation.
+    """Summarize the inferences in a file, one row per model and operation.
 
-    Percentiles are values that occurred (nearest rank), failed inferences included. Device share
-    is device time over duration. Idle share is the part of the time in which the device had ended
+    Percentiles are values that occurred (nearest rank), including failed inferences. Device share
+    is device time divided by duration. Idle share is the part of the time in which the device had ended
     one inference and waited for the next, idle / (idle + busy).
 
-    Exit code 0: there is a summary. 1: the file holds nothing to summarize. 2: wrong usage.
+    Exit code 0: there is a summary. 1: the file has nothing to summarize. 2: wrong usage.
     """
     try:
         report_command.report(file, as_json=as_json)
@@ -140,18 +142,21 @@ def report(
 @app.command()
 def top(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Show one picture and exit.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line, one a second.")
+        bool,
+        typer.Option(
+            "--json", help="Machine-readable output: one JSON object per line and second."
+        ),
     ] = False,
 ) -> None:
     """Show the GPUs of this machine and the instrumented processes on them, live.
 
-    Kernels is the share of time in which any kernel ran; SM, tensor and DRAM are how busy those
-    units were (Hopper and newer). Cycles, GPU-seconds and joules are means per inference over the
+    Kernels is the share of time in which any kernel ran. SM, tensor and DRAM are the utilization of
+    these units (Hopper and newer). Cycles, GPU-seconds and joules are means per inference over the
     last second, of processes of your own user.
 
-    Exit code 1: there is no GPU to show.
+    Exit code 1: no GPU was found.
     """
     from warpspan.cli import top as top_command  # not for `run`, which must start at once
 
@@ -165,14 +170,14 @@ def top(
 def doctor(
     *,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for programs.")
+        bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
     ] = False,
 ) -> None:
-    """Say what works here, what does not, and how to fix it.
+    """Check this machine and print fixes for the problems found.
 
-    Run it with the environment of your program: its variables are looked at.
+    Run it with your program's environment; it checks those variables.
 
-    Exit code 0: nothing is broken. 1: something is.
+    Exit code 0: no errors were found. 1: at least one error was found.
     """
     from warpspan.cli import doctor as doctor_command  # it asks torch
 

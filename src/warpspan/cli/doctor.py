@@ -1,4 +1,4 @@
-"""`warpspan doctor`: what works here, what does not, and how to fix it."""
+"""`warpspan doctor`: checks this machine and prints fixes for the problems found."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from warpspan.cli import doctor_device, doctor_runs, doctor_software
 from warpspan.cli.finding import Finding, unlogged
 from warpspan.cli.report import output_console
 from warpspan.config import environment
+from warpspan.report.text import plural
 
 _SIGNS = {
     "ok": ("✓", "green"),
@@ -34,7 +35,7 @@ _CHECKS: tuple[Callable[[Mapping[str, str]], Iterable[Finding]], ...] = (
 
 
 def examine(environ: Mapping[str, str]) -> list[Finding]:
-    """Everything that was found. A check that fails is a finding, too."""
+    """All findings. A check that fails is a finding as well."""
     found: list[Finding] = []
     for check in _CHECKS:
         try:
@@ -73,6 +74,6 @@ def _print(found: list[Finding], console: Console) -> None:
     console.print(Text(f"warpspan {__version__} doctor", style="bold"))
     console.print(table)
     if errors or warnings:
-        console.print(f"{errors} broken, {warnings} to look at", highlight=False)
+        console.print(f"{plural(errors, 'error')}, {plural(warnings, 'warning')}", highlight=False)
     else:
-        console.print("All works.", highlight=False)
+        console.print("No problems found.", highlight=False)

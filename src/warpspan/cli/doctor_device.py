@@ -13,7 +13,7 @@ from warpspan.cli.finding import Finding
 from warpspan.device import discovery, identity
 from warpspan.device.driver import Driver, Gpu
 from warpspan.records import DeviceSample
-from warpspan.report.text import size
+from warpspan.report.text import plural, size
 
 _GPM_PAUSE_S = 0.15
 # Programs that hold or share the counters, by the name of their process (15 characters).
@@ -56,9 +56,13 @@ def _no_driver(driver: Driver) -> Finding:
     problem = driver.problem or "it does not answer"
     said, _, fix = problem.partition(": ")
     if has_device_files():
-        return Finding("error", "NVML", f"{said}, so no energy, cycles or SM utilization", fix)
+        return Finding(
+            "error", "NVML", f"{said}, so energy, cycles and SM utilization are not reported", fix
+        )
     return Finding(
-        "note", "NVML", f"{said}; this machine shows no NVIDIA GPU, so nothing is missing"
+        "note",
+        "NVML",
+        f"no NVIDIA GPU found ({said}): GPU metrics are off, as expected on a CPU machine",
     )
 
 
@@ -69,14 +73,14 @@ def _visible(gpus: list[Gpu], shown: list[str | None], environ: Mapping[str, str
         return Finding(
             "warning",
             "devices",
-            f"CUDA shows none of {len(gpus)} to a program{setting}",
+            f"CUDA shows 0 of {len(gpus)} GPUs to a program{setting}",
             f"unset {identity.VISIBLE}" if chosen is not None else "",
         )
     if None in shown:
         return Finding(
             "warning",
             "devices",
-            "GPUs of several models: with torch before 2.5 their order is not known",
+            "the GPUs are of several models, and before torch 2.5 their order is unknown",
             f"{identity.ORDER}=PCI_BUS_ID",
         )
     names = ", ".join(f"cuda:{index} is {uuid}" for index, uuid in enumerate(shown))
@@ -89,10 +93,13 @@ def _torch(shown: int) -> Iterator[Finding]:
 
     seen = torch.cuda.device_count()
     if seen == 0:
-        fix = "see nvidia-smi" if torch.version.cuda else "install a torch built with CUDA"
-        yield Finding(
-            "error", "devices", f"torch sees none of the {shown} that the driver has", fix
+        fix = (
+            f"compare `nvidia-smi` with {identity.VISIBLE} and your torch build"
+            if torch.version.cuda
+            else "install a torch built with CUDA"
         )
+        said = f"the driver reports {plural(shown, 'GPU')}, torch sees 0"
+        yield Finding("error", "devices", said, fix)
 
 
 def _gpu(driver: Driver, index: int, gpu: Gpu) -> Iterator[Finding]:
@@ -103,7 +110,7 @@ def _gpu(driver: Driver, index: int, gpu: Gpu) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 subject,
-                f"{gpu.name}{memory}: MIG is on, and no instance exists",
+                f"{gpu.name}{memory}: MIG is on, but no instance exists",
                 "nvidia-smi mig -cgi … -C",
             )
             return
@@ -111,8 +118,8 @@ def _gpu(driver: Driver, index: int, gpu: Gpu) -> Iterator[Finding]:
         yield Finding(
             "note",
             subject,
-            f"{gpu.name}{memory}: MIG {profiles}. Energy is the whole device's meter, so it is "
-            "not on spans",
+            f"{gpu.name}{memory}: MIG {profiles}. The energy counter covers the whole device, so "
+            "energy is not on spans",
         )
     else:
         yield Finding("ok", subject, f"{gpu.name}{memory}")
@@ -127,7 +134,7 @@ def _gpu(driver: Driver, index: int, gpu: Gpu) -> Iterator[Finding]:
     yield Finding("ok", subject, f"a sample takes {second.cost_s * 1e3:.2f} ms, on its own thread")
     if second.throttle_reasons:
         reasons = ", ".join(reason.replace("_", " ") for reason in second.throttle_reasons)
-        yield Finding("note", subject, f"its clocks are held down now by: {reasons}")
+        yield Finding("note", subject, f"throttling now: {reasons}")
 
 
 def _sm(driver: Driver, subject: str, gpu: Gpu, uuid: str, sample: DeviceSample) -> Finding:
@@ -137,9 +144,9 @@ def _sm(driver: Driver, subject: str, gpu: Gpu, uuid: str, sample: DeviceSample)
     for name in ("nvmlGpmSampleGet", "nvmlGpmMigSampleGet", "nvmlGpmQueryDeviceSupport"):
         if name in refused:
             said, _, fix = refused[name].partition(": ")
-            return Finding("warning", subject, f"GPM is refused: {said}", fix)
+            return Finding("warning", subject, f"the driver refuses GPM: {said}", fix)
     return Finding(
-        "note", subject, "GPM is not offered (it comes with Hopper), so no SM utilization"
+        "note", subject, "no GPM (it needs Hopper or newer), so SM utilization is not reported"
     )
 
 
@@ -147,19 +154,19 @@ def _energy(subject: str, first: DeviceSample, second: DeviceSample) -> Finding:
     if first.energy_j is not None and second.energy_j is not None:
         return Finding("ok", subject, "energy counter")
     if second.power_w is not None:
-        return Finding("note", subject, "no energy counter: energy is power × time")
-    return Finding("warning", subject, "neither energy nor power: no joules")
+        return Finding("note", subject, "no energy counter: energy is computed as power × time")
+    return Finding("warning", subject, "no energy or power counter, so energy is not reported")
 
 
 def other_profilers(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Who else uses the counters."""
+    """Other programs that use the counters."""
     found = sorted({name for name in _running() if name in _PROFILERS})
     for name in found:
         yield Finding(
             "warning",
             "profilers",
-            f"{_PROFILERS[name]} runs and shares the SM counters: each may see gaps",
-            "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS=off where DCGM exports the hw.* values",
+            f"{_PROFILERS[name]} is running and shares the SM counters: both may have gaps",
+            "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS=off if DCGM exports the hw.* values",
         )
     for variable in _INJECTIONS:
         if environ.get(variable):

@@ -39,7 +39,10 @@ def torch_build(environ: Mapping[str, str]) -> Iterator[Finding]:  # noqa: ARG00
     """The torch that is installed, and the devices that it sees."""
     if importlib.util.find_spec("torch") is None:
         yield Finding(
-            "error", "torch", "is not installed here", "install warpspan where your program runs"
+            "error",
+            "torch",
+            "is not installed here",
+            "install warpspan in the environment of your program",
         )
         return
     import torch
@@ -57,7 +60,9 @@ def torch_build(environ: Mapping[str, str]) -> Iterator[Finding]:  # noqa: ARG00
         names = ", ".join(dict.fromkeys(torch.cuda.get_device_name(i) for i in range(count)))
         yield Finding("ok", "torch", f"{said}; sees {count} × {names}")
         if torch.version.hip:
-            yield Finding("note", "torch", "on ROCm: device time and memory, no driver counters")
+            yield Finding(
+                "note", "torch", "ROCm has device time and memory, but no driver counters"
+            )
     else:
         yield Finding("ok", "torch", f"{said}; sees no GPU")
 
@@ -67,7 +72,10 @@ def instrumentation(environ: Mapping[str, str]) -> Iterator[Finding]:
     points = [point for point in metadata.entry_points(group=_GROUP) if point.name == "warpspan"]
     if not points:
         yield Finding(
-            "error", "entry point", f"{_GROUP} has no warpspan", "install warpspan with pip"
+            "error",
+            "entry point",
+            f"{_GROUP} has no entry for warpspan",
+            "install warpspan with pip",
         )
     else:
         point = points[0]
@@ -78,7 +86,7 @@ def instrumentation(environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding("error", "entry point", f"{point.value} can't be loaded: {error}")
     missing = [name for name in ("opentelemetry-sdk", "opentelemetry-distro") if not version(name)]
     if missing:
-        yield Finding("error", "OpenTelemetry", f"{' and '.join(missing)} missing", INSTALL)
+        yield Finding("error", "OpenTelemetry", f"{' and '.join(missing)} not installed", INSTALL)
     for reason in reasons(environ):
         yield Finding("warning", "environment", reason.rstrip("."))
 
@@ -103,7 +111,7 @@ def settings(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             "note",
             "hw.* metrics",
-            "left to the dcgm-exporter that the environment names",
+            "are left to the dcgm-exporter that an environment variable names",
             "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS=on exports them here as well",
         )
     if not chosen.sample_period_s:
@@ -151,7 +159,7 @@ def _reach(endpoint: str, carried: str) -> Finding:
         return Finding(
             "error",
             subject,
-            f"{endpoint!r} is no address",
+            f"{endpoint!r} is not an address",
             "OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4317",
         )
     shown = f"{parts.hostname}:{port}"
@@ -184,7 +192,7 @@ def conflicts(environ: Mapping[str, str]) -> Iterator[Finding]:  # noqa: ARG001
             yield Finding(
                 "warning",
                 "versions",
-                "the retired package pynvml lies over nvidia-ml-py: both bring a module pynvml",
+                "the retired package pynvml overwrites nvidia-ml-py: both contain a module pynvml",
                 "pip uninstall pynvml; pip install --force-reinstall nvidia-ml-py",
             )
     if has_device_files() and version("nvidia-ml-py") is None:

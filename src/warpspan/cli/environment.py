@@ -105,9 +105,9 @@ def reasons(base: Mapping[str, str]) -> list[str]:
     if base.get(OTEL_CONFIG_FILE):
         found.append(f"{OTEL_CONFIG_FILE} is set: its exporters are used instead of the file.")
     if base.get(OTEL_TRACES_EXPORTER, "").strip() == "none":
-        found.append(f"{OTEL_TRACES_EXPORTER} is none: name a file with -o to have spans.")
+        found.append(f"{OTEL_TRACES_EXPORTER} is none: name a file with -o to record spans.")
     if base.get(OTEL_TRACES_SAMPLER, "").strip().endswith("always_off"):
-        found.append(f"{OTEL_TRACES_SAMPLER} leaves out every span that has no sampled parent.")
+        found.append(f"{OTEL_TRACES_SAMPLER} drops every span that has no sampled parent.")
     return found
 
 

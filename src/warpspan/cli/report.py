@@ -13,12 +13,14 @@ from typing import BinaryIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpspan.cli.report_traces import open_traces, print_traces
 from warpspan.records.skips import describe
 from warpspan.report import text
 from warpspan.report.devices import DeviceLine, summarize_devices
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.sources.otlp_json import OtlpJsonReader
+from warpspan.sources.traces import TraceError
 
 _PROGRESS_FROM_BYTES = 16 << 20
 """A file of this size takes about a second to read."""
@@ -33,13 +35,22 @@ class CannotReportError(Exception):
 
 
 def report(file: str, *, as_json: bool) -> None:
-    """Print the summary of a file, or of standard input for `-`.
+    """Print the summary of a file, of standard input for `-`, or of a directory of traces.
 
     Raises:
         CannotReportError: with a sentence that says why there is none.
     """
-    summary, reader = read(file)
+    try:
+        traces = open_traces(file)
+    except TraceError as error:
+        raise CannotReportError(str(error), 1) from error
+    except OSError:
+        traces = None  # said below
     name = "standard input" if file == "-" else file
+    if traces is not None:
+        print_traces(name, traces, output_console(stderr=False), as_json=as_json)
+        return
+    summary, reader = read(file)
     if not summary.rows:
         raise CannotReportError(nothing(reader, name), 1)
     if as_json:
@@ -82,7 +93,7 @@ def output_console(*, stderr: bool) -> Console:
 
 
 def nothing(reader: OtlpJsonReader, name: str) -> str:
-    """Why a file has no summary, as far as the file tells."""
+    """Why a file has no summary, as far as the file shows it."""
     if reader.lines == 0:
         return f"{name} is empty"
     if reader.compression is not None:
@@ -93,47 +104,46 @@ def nothing(reader: OtlpJsonReader, name: str) -> str:
         )
     if reader.otlp_lines == 0:
         if reader.cut and reader.lines == 1:
-            return f"{name} is not OTLP JSON, or breaks off in its first line: nothing is whole"
+            return f"{name} is not OTLP JSON, or its first line is truncated; no complete record was found"
         if not reader.broken_lines:
             return (
                 f"{name} is JSON, but not OTLP: no line is an object with resourceSpans or "
                 "resourceMetrics"
             )
         return (
-            f"{name} is not OTLP JSON, one object a line, as `warpspan run` writes it (JSON over "
-            f"several lines can be read so: jq -c . {shlex.quote(name)} | warpspan report -)"
+            f"{name} is not OTLP JSON with one object per line, as `warpspan run` writes it (convert "
+            f"multi-line JSON with: jq -c . {shlex.quote(name)} | warpspan report -)"
         )
     if reader.broken_spans:
         return f"the values of all {reader.broken_spans:,} inference spans in {name} are broken"
     if reader.counted:
         return (
-            f"{name} has no span of an inference, though its metrics count {reader.counted:,}: "
-            "the sampler left them out, or they were lost or exported elsewhere"
+            f"the metrics count {text.plural(reader.counted, 'inference')} but {name} has no spans "
+            "for them: they were sampled out, lost, or exported elsewhere"
         )
     if reader.other_spans:
-        return (
-            f"{name} has {text.plural(reader.other_spans, 'span')}, but none of a PyTorch inference"
-        )
-    return f"{name} has no span"
+        spans = text.plural(reader.other_spans, "span")
+        return f"{name} has {spans}, but no span of a PyTorch inference"
+    return f"{name} has no spans"
 
 
 def remarks(reader: OtlpJsonReader) -> list[str]:
-    """What a reader of the summary has to know of the file, a sentence each."""
+    """Facts about the file that a reader of the summary needs, one sentence each."""
     said = []
     if reader.cut:
-        said.append("The file breaks off in its last line; what is whole is summarized.")
+        said.append("The last line is incomplete and was skipped.")
     if skipped := reader.broken_lines + reader.foreign_lines:
         said.append(f"Lines that are not OTLP JSON were skipped: {skipped:,}.")
     if reader.broken_spans:
         said.append(f"Inference spans with broken values were skipped: {reader.broken_spans:,}.")
     if reader.counted > reader.inferences:
         said.append(
-            f"The metrics count {reader.counted:,} inferences; those above are the "
-            f"{reader.inferences:,} with a span in the file (the rest: not sampled, or lost)."
+            f"The metrics count {reader.counted:,} inferences. The table shows the "
+            f"{reader.inferences:,} with a span in the file; the rest was not sampled, or lost."
         )
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
-        said.append(f"Inferences that warpspan could not record, or not whole: {reasons}.")
+        said.append(f"Inferences that were not recorded, or only in part: {reasons}.")
     said += [_device(line) for line in summarize_devices(reader.device_samples())]
     if calls := describe(reader.skipped):
         said.append(f"{calls}.")

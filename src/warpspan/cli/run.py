@@ -26,7 +26,7 @@ from warpspan.report import text
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
 _IMPORT = "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml"
 _USUAL_REASONS = (
-    "The program called no PyTorch module that warpspan saw. Wrap compiled functions and engines in "
+    "warpspan saw no call of a PyTorch module. Wrap compiled functions and engines in "
     "`warpspan.inference()` to record them."
 )
 

@@ -30,7 +30,7 @@ class CannotShowError(Exception):
 
 
 class Machine:
-    """Takes pictures of the machine. Keep one: shares and rates are since the picture before.
+    """Takes snapshots of the machine. Keep one: rates and shares are since the snapshot before.
 
     Args:
         driver: of its GPUs.
@@ -45,17 +45,17 @@ class Machine:
             raise CannotShowError("the NVIDIA driver shows no GPU to this process")
         self._readers: dict[str, Reader] = {}
 
-    def picture(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """The devices and processes now, as one JSON value."""
         status.watch(environment())
-        told = status.read(environment())
+        reported = status.read(environment())
         return {
             "unix_time": time.time(),
             "driver": self._driver.version(),
             "cuda": self._driver.cuda_version(),
             "problem": self._driver.problem,
             "devices": [device for gpu in self._gpus for device in self._devices(gpu)],
-            "processes": list(self._processes(told)),
+            "processes": list(self._processes(reported)),
         }
 
     def _devices(self, gpu: Gpu) -> Iterator[dict[str, Any]]:
@@ -78,11 +78,11 @@ class Machine:
             reader = self._readers[uuid] = self._driver.reader(uuid)
         return reader.read(time.perf_counter_ns(), slowly=True)
 
-    def _processes(self, told: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Those that the driver knows, with what they told; then those it does not know."""
+    def _processes(self, reported: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Those that the driver lists, with their own reports; then those that it does not list."""
         by_place = {
             (process["pid"], device["id"]): (process, device)
-            for process in told
+            for process in reported
             for device in process["devices"]
         }
         for gpu in self._gpus:
@@ -107,13 +107,13 @@ def _process(
     pid: int,
     uuid: str,
     used_bytes: int | None,
-    told: tuple[dict[str, Any], dict[str, Any]] | None,
+    reported: tuple[dict[str, Any], dict[str, Any]] | None,
 ) -> dict[str, Any]:
-    process, device = told or ({}, {})
+    process, device = reported or ({}, {})
     return {
         "pid": pid,
         "device_id": uuid,
-        "instrumented": told is not None,
+        "instrumented": reported is not None,
         "service": process.get("service") or _command(pid),
         "memory_used_bytes": used_bytes,
         **{
@@ -157,22 +157,22 @@ def _top(driver: Driver, *, as_json: bool, once: bool) -> None:
     machine = Machine(driver)
     console = output_console(stderr=False)
     if as_json or once or not console.is_terminal:
-        machine.picture()
+        machine.snapshot()
         time.sleep(_FIRST_S)
         while True:
-            picture = machine.picture()
+            snapshot = machine.snapshot()
             if as_json:
-                print(json.dumps(picture), flush=True)
+                print(json.dumps(snapshot), flush=True)
             else:
-                console.print(render(picture, _width(console)))
+                console.print(render(snapshot, _width(console)))
             if once or not as_json:
                 return
             time.sleep(_REFRESH_S)
-    machine.picture()
+    machine.snapshot()
     time.sleep(_GPM_S)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(render(machine.picture(), _width(console), live=True), refresh=True)
+            live.update(render(machine.snapshot(), _width(console), live=True), refresh=True)
             time.sleep(_REFRESH_S)
 
 

@@ -1,4 +1,4 @@
-"""How a picture of the machine looks on a terminal. Pure: a picture in, a renderable out."""
+"""Renders a snapshot of the machine for a terminal. Pure: a snapshot in, a renderable out."""
 
 from __future__ import annotations
 
@@ -101,24 +101,24 @@ _PROCESS = (
 )
 
 
-def render(picture: dict[str, Any], width: int, *, live: bool = False) -> RenderableType:
-    """A picture as tables.
+def render(snapshot: dict[str, Any], width: int, *, live: bool = False) -> RenderableType:
+    """A snapshot as tables.
 
     Args:
-        picture: what `Machine.picture` gives.
+        snapshot: the result of `Machine.snapshot`.
         width: columns of the terminal.
         live: whether it is shown until the user ends it.
     """
-    devices = picture["devices"]
+    devices = snapshot["devices"]
     numbers = {device["id"]: device["index"] for device in devices}
     processes = [
         {**process, "gpu": numbers.get(process["device_id"], ABSENT)}
-        for process in picture["processes"]
+        for process in snapshot["processes"]
     ]
     processes.sort(key=lambda row: (not row["instrumented"], -(row["inferences_per_s"] or 0)))
     title = Text.assemble(
         ("warpspan top", "bold"),
-        f"   driver {picture['driver'] or ABSENT}, CUDA {picture['cuda'] or ABSENT}",
+        f"   driver {snapshot['driver'] or ABSENT}, CUDA {snapshot['cuda'] or ABSENT}",
     )
     parts: list[RenderableType] = [title]
     if width < _WIDE:
@@ -126,23 +126,23 @@ def render(picture: dict[str, Any], width: int, *, live: bool = False) -> Render
             Text(f"GPU {device['index']}  {_model(device) or ABSENT}", style="dim")
             for device in devices
         ]
-    if picture["problem"]:
-        parts.append(Text(f"The driver does not answer: {picture['problem']}.", style="red"))
+    if snapshot["problem"]:
+        parts.append(Text(f"The driver does not answer: {snapshot['problem']}.", style="red"))
     parts += [Text(), _table(_DEVICE, devices, width), Text()]
     if processes:
         parts.append(_table(_PROCESS, processes, width))
     else:
-        parts.append(Text("No process computes on these GPUs.", style="dim"))
+        parts.append(Text("No process is using these GPUs.", style="dim"))
     if not any(process["instrumented"] for process in processes):
         parts.append(
             Text(
-                "No instrumented process of this user tells of inferences. Start one with "
+                "No instrumented process of yours is reporting inferences. Start one with "
                 "`warpspan run` or `opentelemetry-instrument`.",
                 style="dim",
             )
         )
     if live:
-        parts.append(Text("Ctrl-C ends", style="dim"))
+        parts.append(Text("Ctrl-C to quit", style="dim"))
     return Group(*parts)
 
 

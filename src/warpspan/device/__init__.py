@@ -1,1 +1,1 @@
-"""What the driver tells of a GPU, beside what torch does: samples, and each inference's share."""
+"""Counters of the GPU driver: samples, and the share of each inference."""

@@ -1,6 +1,6 @@
 """Shares what a device did between two samples out among the inferences that were on it.
 
-Pure functions. The formulas stand beside the attributes in signals.yaml. For every quantity the
+Pure functions. The formulas are beside the attributes in registry.yaml. For every quantity the
 shares and the idle rest add up to what the device counted, so that sums over inferences and over
 sample intervals can be trusted.
 """

@@ -106,7 +106,7 @@ class Sampler:
             self.driver = self.driver or self._open_driver()
             if not self.driver.open() and self.driver.hopeless:
                 _logger.warning(
-                    "warpspan: no device telemetry: %s. Spans go without energy, cycles and SM "
+                    "warpspan: no device telemetry: %s. Spans have no energy, cycles and SM "
                     "utilization.",
                     self.driver.problem,
                 )
@@ -210,8 +210,8 @@ class _Watch:
             if not gpus:
                 return NoReader("", found=False)  # asked again once the driver answers
             _logger.warning(
-                "warpspan: no device telemetry for cuda:%s: the driver's devices do not tell "
-                "which one it is. CUDA_DEVICE_ORDER=PCI_BUS_ID does.",
+                "warpspan: no device telemetry for cuda:%s: it can't be matched to one of the "
+                "driver's devices. Set CUDA_DEVICE_ORDER=PCI_BUS_ID.",
                 device.ordinal,
             )
             self.meter.stop()

@@ -1,1 +1,1 @@
-"""Records become spans and metric points: the only room that uses OpenTelemetry providers."""
+"""Records become spans and metric points: only this package uses OpenTelemetry providers."""

@@ -118,8 +118,8 @@ _GEN_AI = (
 def _log(attribute: str, other: str) -> None:
     try:
         _logger.warning(
-            "warpspan: there are too many values of %s for metrics, so that new ones are `%s` "
-            "there (logged once, counted in warpspan.labels.folded); spans keep them",
+            "warpspan: %s has too many values for metrics, so new ones are recorded as `%s` "
+            "(logged once, counted in warpspan.labels.folded); spans keep them",
             attribute,
             other,
         )

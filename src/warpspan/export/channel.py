@@ -320,7 +320,7 @@ class Channel:
         if ready:
             self._failures += 1
             self._back_off()
-            _logger.warning("warpspan: the export helper ended and is started again")
+            _logger.warning("warpspan: the export helper ended and is being restarted")
         else:
             self._failed(reason)
 

@@ -50,6 +50,8 @@ class OnImport:
             waiting = _waiting.get(self._name, [])
             if self in waiting:
                 waiting.remove(self)
+                if not waiting:
+                    del _waiting[self._name]
 
     def _run(self, module: ModuleType) -> None:
         call, self._call = self._call, None

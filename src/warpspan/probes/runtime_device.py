@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -10,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from warpspan import guard
+from warpspan.config import environment
 from warpspan.probes.clock import DeviceTimeline
 from warpspan.probes.memory import PeakLedger
 from warpspan.records import Device, DeviceState, PhaseCycles, Usage
@@ -192,7 +192,7 @@ _UNCOUNTED = ("PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_NO_HIP_MEMORY_CACHING")
 
 
 def _ledger(ordinal: int) -> PeakLedger | None:
-    if any(name in os.environ for name in _UNCOUNTED):
+    if any(name in environment() for name in _UNCOUNTED):
         return None
     try:
         torch._C._cuda_memoryStats(ordinal)

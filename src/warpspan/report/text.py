@@ -33,7 +33,7 @@ class _Column(NamedTuple):
 
 
 _NAME = _Column(
-    "inference\n", lambda row: _printable(f"{row.operation} {row.model or ''}".rstrip()), "left"
+    "inference\n", lambda row: printable(f"{row.operation} {row.model or ''}".rstrip()), "left"
 )
 _COUNT = _Column("count\n", lambda row: f"{row.inference_count:,}")
 _FAILED = _Column("failed\n", lambda row: f"{sum(row.errors.values()):,}")
@@ -45,7 +45,7 @@ _HOST = (
 )
 _IDLE = _Column("idle\nshare", lambda row: _maybe(row.idle_share, share))
 _DEVICE = (
-    _Column("device\n", lambda row: _printable(_device(row)), "left"),
+    _Column("device\n", lambda row: printable(_device(row)), "left"),
     _Column(
         "device\ntime p50", lambda row: _maybe(row.device_time_s, lambda time: seconds(time.p50))
     ),
@@ -164,7 +164,7 @@ def share(value: float) -> str:
 
 def leak_sentence(leak: Leak) -> str:
     """Which model's KV caches are not released, since when, and how much they hold."""
-    model, held = _printable(leak.model), size(leak.size_bytes)
+    model, held = printable(leak.model), size(leak.size_bytes)
     since = "" if leak.since is None else f" since {leak.since}"
     each = ""
     if leak.per_inference_bytes is not None:
@@ -223,13 +223,16 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
     if any(row.device_time_s is None for row in rows):
         absent.append("device time needs CUDA or ROCm")
     if any(_memory(row) is None for row in rows):
-        absent.append("memory CUDA, ROCm or a CPU")
-    if any(row.batch_size is None or row.sequence_length is None for row in rows):
-        absent.append("batch and sequence an input whose shape tells them")
+        absent.append("memory needs CUDA, ROCm or a CPU")
+    if any(row.batch_size is None for row in rows):
+        absent.append("batch size needs a tensor input")
+    if any(row.sequence_length is None for row in rows):
+        absent.append("sequence length needs token ids or embeddings")
     if any(row.rate_per_s is None or row.idle_share is None for row in rows):
-        absent.append("rate and idle a second inference")
+        absent.append("rate and idle share need at least two inferences")
     if absent:
-        notes.append(f"{ABSENT} not measured: {', '.join(absent)}.")
+        needs = "; ".join(absent)
+        notes.append(f"{ABSENT} = not measured. {needs[0].upper()}{needs[1:]}.")
     errors = {name: 0 for row in rows for name in row.errors}
     for row in rows:
         for name, count in row.errors.items():
@@ -237,7 +240,7 @@ def _footnotes(rows: Sequence[Row]) -> list[Text]:
     for row in rows:
         notes += _waiting_note(row)
     if errors:
-        listed = ", ".join(f"{_printable(name)} {count:,}" for name, count in errors.items())
+        listed = ", ".join(f"{printable(name)} {count:,}" for name, count in errors.items())
         notes.append(f"Failed: {listed}.")
     return [Text(note, "dim") for note in notes]
 
@@ -255,7 +258,7 @@ def _waiting_note(row: Row) -> list[str]:
     if sums.sync_site is not None and sums.sync_site_time_s is not None:
         waited = f"{seconds(sums.sync_site_time_s)} of {seconds(sums.sync_time_s)}"
         note += f" {waited} at {sums.sync_site}."
-    return [_printable(note)]
+    return [printable(note)]
 
 
 def _waits(sums: Waiting) -> str:
@@ -326,6 +329,6 @@ def _maybe(value: _T | None, form: Callable[[_T], str]) -> str | None:
     return None if value is None else form(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters: a name from a file must not steer the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

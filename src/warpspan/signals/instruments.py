@@ -141,7 +141,7 @@ PYTORCH_INFERENCE_SYNC_TIME: Final = Metric(
     "pytorch.inference.sync.time",
     "counter",
     "s",
-    "Host time inside them (`pytorch.sync.times`).",
+    "Host time inside these waits (`pytorch.sync.times`).",
 )
 PYTORCH_INFERENCE_TRANSFER_COPIES: Final = Metric(
     "pytorch.inference.transfer.copies",
@@ -153,13 +153,13 @@ PYTORCH_INFERENCE_TRANSFER_IO: Final = Metric(
     "pytorch.inference.transfer.io",
     "counter",
     "By",
-    "Their bytes (`pytorch.transfer.*.size`).",
+    "Bytes of these copies (`pytorch.transfer.*.size`).",
 )
 PYTORCH_INFERENCE_TRANSFER_TIME: Final = Metric(
     "pytorch.inference.transfer.time",
     "counter",
     "s",
-    "Device time of those of at least 256 KiB (`pytorch.transfer.*.time`).",
+    "Device time of the copies of at least 256 KiB (`pytorch.transfer.*.time`).",
 )
 PYTORCH_INFERENCE_OUT_OF_MEMORY: Final = Metric(
     "pytorch.inference.out_of_memory",
@@ -416,19 +416,19 @@ PYTORCH_GPU_SAMPLED_TIME: Final = Metric(
     "pytorch.gpu.sampled.time",
     "counter",
     "s",
-    "Time of the device since it is sampled. Its two activities add up to all of it.",
+    "Time of the device since sampling began. The two activities add up to the total.",
 )
 PYTORCH_GPU_SAMPLED_ENERGY: Final = Metric(
     "pytorch.gpu.sampled.energy",
     "counter",
     "J",
-    "Energy of the device since it is sampled, likewise.",
+    "Energy of the device since sampling began, likewise.",
 )
 PYTORCH_GPU_SAMPLED_CYCLES: Final = Metric(
     "pytorch.gpu.sampled.cycles",
     "counter",
     "{cycle}",
-    "Active cycles of all multiprocessors of the device since it is sampled, likewise.",
+    "Active cycles of all multiprocessors of the device since sampling began, likewise.",
 )
 PYTORCH_INFERENCE_KV_CACHE_SIZE: Final = Metric(
     "pytorch.inference.kv_cache.size",
@@ -472,7 +472,7 @@ PYTORCH_KV_CACHE_LEAK_SCORE: Final = Metric(
     "pytorch.kv_cache.leak.score",
     "gauge",
     "1",
-    "How likely it is that what makes these caches grow is never released (`pytorch.kv_cache.leak.score`).",
+    "Estimated probability that the growing caches are never released (`pytorch.kv_cache.leak.score`).",
 )
 HW_GPU_UTILIZATION: Final = Metric(
     "hw.gpu.utilization",
@@ -496,7 +496,7 @@ HW_GPU_MEMORY_UTILIZATION: Final = Metric(
     "hw.gpu.memory.utilization",
     "gauge",
     "1",
-    "Memory of the device in use over its memory.",
+    "Memory of the device in use, divided by its total memory.",
 )
 HW_POWER: Final = Metric(
     "hw.power",
@@ -532,13 +532,13 @@ WARPSPAN_SAMPLER_TIME: Final = Metric(
     "warpspan.sampler.time",
     "counter",
     "s",
-    "Time that the driver took for them, on a thread of warpspan.",
+    "Time that the driver took for the samples, on a thread of warpspan.",
 )
 WARPSPAN_DROPPED: Final = Metric(
     "warpspan.dropped",
     "counter",
     "{inference}",
-    "Inferences that were not recorded, or not whole.",
+    "Inferences that were not recorded, or only in part.",
 )
 WARPSPAN_SKIPPED: Final = Metric(
     "warpspan.skipped",
@@ -580,11 +580,11 @@ WARPSPAN_EXPORT_BACKLOG: Final = Metric(
     "warpspan.export.backlog",
     "updowncounter",
     "By",
-    "What the export helper has not confirmed yet.",
+    "Bytes that the export helper has not confirmed yet.",
 )
 WARPSPAN_EXPORT_SLICE_MAX: Final = Metric(
     "warpspan.export.slice.max",
     "gauge",
     "s",
-    "The longest turn of packing and handing over since the previous collection.",
+    "The longest turn of packing items for the helper since the previous collection.",
 )

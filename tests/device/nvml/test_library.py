@@ -71,6 +71,7 @@ def test_every_value_in_its_unit(fake, nvml):
         "shared": False,
         "cost_s": first.cost_s,
         "skew_s": first.skew_s,
+        "unix_ns": None,
     } == first._asdict()
     assert (1500.0, 0.75, 0.25, 0.4, 0.3) == (
         second.energy_j,

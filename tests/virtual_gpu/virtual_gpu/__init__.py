@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from virtual_gpu.build import LIBRARY, Unbuildable, build
+from virtual_gpu.build import LIBRARY, UnbuildableError, build
 
-__all__ = ["Kind", "Line", "Unbuildable", "VirtualGpu", "environment", "uuid"]
+__all__ = ["Kind", "Line", "UnbuildableError", "VirtualGpu", "environment", "uuid"]
 
 NAME = "virtual GPU"
 CLOCK_HZ = 1.41e9  # of torch.cuda._sleep's cycles
@@ -68,7 +68,7 @@ def environment(
         base: environment to add to, by default this process's.
 
     Raises:
-        Unbuildable: it can't be built here; the message says why.
+        UnbuildableError: it can't be built here; the message says why.
     """
     folder = build()
     script = folder / f"nvml-{devices}.txt"

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from virtual_gpu import Unbuildable, environment
+from virtual_gpu import UnbuildableError, environment
 
 parser = argparse.ArgumentParser(prog="virtual_gpu", description=__doc__)
 parser.add_argument("--devices", type=int, default=1)
@@ -15,6 +15,6 @@ parser.add_argument("command", nargs="+")
 options = parser.parse_args()
 try:
     environ = environment(options.devices, options.memory_bytes)
-except Unbuildable as reason:
+except UnbuildableError as reason:
     sys.exit(f"virtual GPU: {reason}.")
 os.execvpe(options.command[0], options.command, environ)

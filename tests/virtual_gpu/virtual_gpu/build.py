@@ -1,7 +1,5 @@
 """Builds the virtual GPU for the torch of this Python, once, into the user's cache.
 
-    python -m virtual_gpu.build       prints the folder
-
 A build's key is made of torch's version and of the sources, so that nothing old is ever used.
 Takes about 15 s, needs Linux on x86-64, g++ and nm, and the CUDA build of torch, whose libraries
 are read for the names that they import.
@@ -45,7 +43,7 @@ NAMES = re.compile(r"(__)?cuda[A-Z]|cublas|cudnn|cufft|cusolver|nvrtc|cu[A-Z](?!
 NOT_SUPPORTED = {"cubl": 15, "cudn": 3000}
 
 
-class Unbuildable(Exception):
+class UnbuildableError(Exception):
     """Why the virtual GPU can't be built here."""
 
 
@@ -61,18 +59,18 @@ class Torch(NamedTuple):
     def here(cls) -> Torch:
         """The one of this Python, without importing it."""
         if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-            raise Unbuildable("it is built for Linux on x86-64 alone")
+            raise UnbuildableError("it is built for Linux on x86-64 alone")
         if lacking := [tool for tool in TOOLS if shutil.which(tool) is None]:
-            raise Unbuildable(f"{', '.join(lacking)} is missing")
+            raise UnbuildableError(f"{', '.join(lacking)} is missing")
         spec = importlib.util.find_spec("torch")
         if spec is None or spec.origin is None:
-            raise Unbuildable("torch is not installed")
+            raise UnbuildableError("torch is not installed")
         folder = Path(spec.origin).parent
         facts: dict[str, str | None] = {}
         exec((folder / "version.py").read_text(encoding="utf-8"), facts)
         cuda = facts["cuda"]
         if cuda is None:
-            raise Unbuildable(f"torch {facts['__version__']} is not the CUDA build")
+            raise UnbuildableError(f"torch {facts['__version__']} is not the CUDA build")
         major, minor = map(int, cuda.split("."))
         found = next(folder.parent.glob("nvidia_cudnn_cu*.dist-info"), None)
         parts = [*map(int, found.name.split("-")[1].split(".")[:3])] if found else [9, 0, 0]
@@ -86,7 +84,9 @@ class Torch(NamedTuple):
     def libraries(self) -> tuple[list[str], list[Path]]:
         """The names of those that are replaced, and the files of all others that use them."""
         replaced, others = [], []
-        for file in sorted([*self.site.glob("nvidia/*/lib/*.so*"), *self.site.glob("torch/lib/*.so*")]):
+        for file in sorted(
+            [*self.site.glob("nvidia/*/lib/*.so*"), *self.site.glob("torch/lib/*.so*")]
+        ):
             if REPLACED.fullmatch(file.name):
                 replaced.append(file.name)
             elif not file.name.startswith(("libcudnn", "libcusolver", "libcufft", "libnvrtc")):
@@ -151,7 +151,7 @@ def compile_all(torch: Torch, out: Path) -> None:
     def run(*command: str | Path) -> None:
         done = subprocess.run([*map(str, command)], capture_output=True, text=True)
         if done.returncode:
-            raise Unbuildable(f"{command[0]} failed:\n{done.stderr}")
+            raise UnbuildableError(f"{command[0]} failed:\n{done.stderr}")
 
     flags = ["-std=c++17", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
     flags += [f"-DCUDART={torch.cuda}", f"-DCUDNN={torch.cudnn}", f"-I{SOURCES}"]
@@ -164,7 +164,10 @@ def compile_all(torch: Torch, out: Path) -> None:
     def compile_values() -> None:
         """Against torch's own headers, unlike all else."""
         package = torch.site / "torch"
-        abi = any("__cxx11" in name for name in names("--defined-only", package / "lib/libc10.so"))
+        abi = any(
+            re.match("_ZN3c10.*__cxx11", name)
+            for name in names("--defined-only", package / "lib/libc10.so")
+        )
         run(
             *("g++", "-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-shared"),
             *(f"-D_GLIBCXX_USE_CXX11_ABI={int(abi)}", f"-isystem{package / 'include'}"),
@@ -181,7 +184,16 @@ def compile_all(torch: Torch, out: Path) -> None:
     stubs = out / "stubs.cpp"
     stubs.write_text(STUBS + "".join(f"{stub(name)}\n" for name in sorted(missing)))
     objects.append(compiled(stubs))
-    run("g++", "-shared", *objects, "-o", out / LIBRARY, f"-Wl,-soname,{LIBRARY}", "-lpthread", "-ldl")
+    run(
+        "g++",
+        "-shared",
+        *objects,
+        "-o",
+        out / LIBRARY,
+        f"-Wl,-soname,{LIBRARY}",
+        "-lpthread",
+        "-ldl",
+    )
     for soname in [*replaced, "libcuda.so.1"]:  # empty: they only bring in the library
         run(
             *("gcc", "-shared", "-x", "c", "/dev/null", "-o", out / soname),
@@ -209,7 +221,7 @@ def build() -> Path:
     """The folder with the libraries, built now where it is not there yet.
 
     Raises:
-        Unbuildable: it can't be built here; the message says why.
+        UnbuildableError: it can't be built here; the message says why.
     """
     torch = Torch.here()
     content = hashlib.sha256(repr(torch[1:]).encode())
@@ -225,7 +237,3 @@ def build() -> Path:
                 compile_all(torch, made)
                 made.rename(folder)
     return folder
-
-
-if __name__ == "__main__":
-    print(build())

@@ -1,1 +1,1 @@
-"""NVIDIA's management library: the only room that calls NVML."""
+"""NVIDIA's management library: only this package calls NVML."""

@@ -190,8 +190,8 @@ class Nvml:
         self._logged.add((name, uuid, code))
         _logger.log(
             logging.WARNING if lost or code == pynvml.NVML_ERROR_NO_PERMISSION else logging.INFO,
-            "warpspan: %s%s: %s. What rests on it is absent from the spans; inferences are not "
-            "touched. (logged once; `warpspan doctor` tells more)",
+            "warpspan: %s%s: %s. Values that depend on it are omitted; inference is unaffected. "
+            "(logged once; `warpspan doctor` has the details)",
             name,
             f" of {uuid}" if uuid else "",
             _reason(code),

@@ -35,7 +35,6 @@ NO_GPU_MODEL = (
 )
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 CACHES = ("cold", "hot")
-
 # Columns of a table that goes to a file or a pipe: all of them, none wrapped.
 FILE_WIDTH = 220
 # Results go to stdout, progress and complaints to stderr.
@@ -57,19 +56,27 @@ def _choice(option: str, given: Sequence[str], known: Sequence[str]) -> list[str
 
 @app.command()
 def fused(
-    op: Annotated[list[str] | None, typer.Option(help="Operation, repeatable; all.")] = None,
+    op: Annotated[
+        list[str] | None, typer.Option(help="Operation to run; repeatable (default: all).")
+    ] = None,
     dtype: Annotated[
-        list[str] | None, typer.Option(help="fp32, fp16 or bf16, repeatable; bf16.")
+        list[str] | None, typer.Option(help="fp32, fp16 or bf16; repeatable (default: bf16).")
     ] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(help="Sizes such as M=8,H=4096, repeatable.")
+        list[str] | None, typer.Option(help="Sizes such as M=8,H=4096; repeatable.")
     ] = None,
-    provider: Annotated[list[str] | None, typer.Option(help="Repeatable; all.")] = None,
-    cache: Annotated[list[str] | None, typer.Option(help="cold or hot, repeatable; both.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Turns of each provider.")] = 30,
-    seed: Annotated[int | None, typer.Option(help="Of the random inputs; a fresh one.")] = None,
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Provider to time; repeatable (default: all).")
+    ] = None,
+    cache: Annotated[
+        list[str] | None, typer.Option(help="cold or hot; repeatable (default: both).")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Number of turns per provider.")] = 30,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed for the random inputs (default: random).")
+    ] = None,
     interpret: Annotated[
-        bool, typer.Option("--interpret", help="Correctness on the CPU, no timing.")
+        bool, typer.Option("--interpret", help="Check correctness on the CPU, without timing.")
     ] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all values.")] = None,
     csv_path: Annotated[Path | None, typer.Option("--csv", help="Write the rows.")] = None,

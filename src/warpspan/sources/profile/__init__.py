@@ -1,0 +1,1 @@
+"""What the readers of profiler traces share: events, inferences, gaps, kernels, rooflines."""
