@@ -135,6 +135,22 @@ def test_a_nested_window_has_no_idle_time(device, gpu):
     )
 
 
+def test_no_idle_time_while_another_is_open(device, gpu):
+    """The gap before the first is none of the second's."""
+    closed_window(gpu)
+    device.clock.advance(2)
+    first = open_window(gpu)
+    device.clock.advance(1)
+    second = open_window(gpu)
+    second.close()
+    first.close()
+    device.complete()
+    assert [True, True] == [is_done(first), is_done(second)]
+    assert [close(2.0), 0.0] == [
+        assemble(window, device_done=True).timing.idle_time_s for window in (first, second)
+    ]
+
+
 def test_a_device_that_is_not_done_has_no_times(device, gpu):
     """As at the end of a process that waits no longer."""
     window = open_window(gpu)

@@ -215,3 +215,10 @@ def test_why_a_model_is_never_recorded(settings, module, expected):
     admission = Admission(Settings(**settings))
     assert expected is admission.of_model(ModelInfo(module, lambda _: None))
     assert 0 == sum(admission.skipped.values())
+
+
+def test_what_old_versions_of_torch_export_by():
+    """Its call traces only, whatever else it is."""
+    info = ModelInfo(nn.Linear(1, 1), lambda _: None)
+    info.exports = True
+    assert SkipReason.TRACING is Admission(Settings(excluded_models=("*",))).of_model(info)

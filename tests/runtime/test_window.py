@@ -147,7 +147,7 @@ def test_an_error_is_kept_by_its_class(error, expected):
 def test_the_size_of_an_allocation_that_failed():
     """It is the one thing that is taken from a message."""
     window = open_window(host())
-    window.fail(torch.OutOfMemoryError("Tried to allocate 2.00 KiB. GPU 0 has"))
+    window.fail(torch.cuda.OutOfMemoryError("Tried to allocate 2.00 KiB. GPU 0 has"))
     window.close()
     assert 2048 == window.oom_requested_bytes
 
