@@ -257,3 +257,14 @@ def test_steps_inside_a_graph_capture(device):
                 device.launch(0.001)
         (record,) = telemetry.records()
     assert "host" == record.loop.phases.source
+
+
+def test_the_inference_after_steps_in_a_graph_capture(recorded, device):
+    """It has its device time: what the captured steps had no event for is not lent as one."""
+    graph = torch.cuda.CUDAGraph()
+    with warpspan.inference("chat"), torch.cuda.graph(graph), warpspan.step("prefill"):
+        device.launch(0.001)
+    recorded.records()
+    with warpspan.inference("chat"):
+        device.launch(0.250)
+    assert pytest.approx(0.250) == recorded.records()[-1].timing.device_time_s

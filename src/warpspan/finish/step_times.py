@@ -80,7 +80,7 @@ def step_times(timeline: StepTimeline, start: Any, queue_s: float | None) -> Ste
         ]
         try:
             since_s = [] if None in events else _since_s(start, events)
-            timeline.device_timeline.take_back(events)  # type: ignore[union-attr]
+            timeline.device_timeline.take_back([one for one in events if one is not None])  # type: ignore[union-attr]
         except Exception as error:  # a step on a stream that the window's end did not wait for
             guard.caught("device events", error)
             since_s = []
