@@ -149,8 +149,8 @@ def join(
         in_parent: called after it in the parent.
         in_child: called after it in the child, in the order of joining.
         at_exit: called when the process ends, before any other exit handler.
-        at_child_exit: called instead at the end of a child of `multiprocessing`, which runs no
-            exit handlers.
+        at_child_exit: called at the end of a child of `multiprocessing`, which runs no exit
+            handlers before Python 3.13, and later runs them first.
     """
     participant = Participant(
         {
