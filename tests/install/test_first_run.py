@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from warpspan.testing.otlp import grpc_receiver, http_receiver
+
+from tests.support.otlp import grpc_receiver, http_receiver
 
 INFERENCE = "forward Classifier"
 RECEIVERS = {"grpc": grpc_receiver, "http/protobuf": http_receiver}

@@ -10,7 +10,8 @@ import re
 
 import pytest
 from environments import LOCK, ROOT
-from warpspan.testing.otlp import grpc_receiver, http_receiver
+
+from tests.support.otlp import grpc_receiver, http_receiver
 
 PYPROJECT = ROOT / "pyproject.toml"
 

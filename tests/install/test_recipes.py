@@ -6,7 +6,8 @@ import re
 
 import pytest
 from documents import blocks
-from warpspan.testing.otlp import grpc_receiver, http_receiver
+
+from tests.support.otlp import grpc_receiver, http_receiver
 
 BLOCKS = blocks()
 
