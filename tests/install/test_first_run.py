@@ -85,7 +85,7 @@ def test_doctor(with_torch, here):
         ("warpspan top --once", 1, "no GPU can be shown"),
         ("warpspan doctor", 1, "torch"),
         ("warpspan report nothing.jsonl", 2, "there is no such file"),
-        ("warpspan run -- python -c pass", 0, "no inference was recorded"),
+        ("warpspan run -- python -c pass", 0, "no inferences recorded"),
         ("warpspan bench fused", 2, "warpspan bench needs torch"),
         (
             "opentelemetry-instrument --traces_exporter none --metrics_exporter none python -V",

@@ -31,6 +31,14 @@ EXCEPTED = {
         "warpspan top            # the GPUs and the instrumented processes on them, live",
     ): "needs a GPU",
     ("docs/fused.md", "warpspan bench fused --json fused.json --html fused.html"): "needs a GPU",
+    (
+        "docs/virtual_gpu.md",
+        "make test-virtual-gpu    # torch 2.15; PYTHON=3.10 for torch 2.4",
+    ): "commands of the checkout: .ci/run runs the tests",
+    (
+        "docs/virtual_gpu.md",
+        "PYTHONPATH=tests/virtual_gpu python -m virtual_gpu --devices 2 -- python program.py",
+    ): "a command of the checkout, which make test-virtual-gpu runs on the tests",
     ("examples/README.md", "warpspan run -- python examples/input_bound.py"): "needs a GPU",
 }
 
