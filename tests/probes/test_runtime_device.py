@@ -1,5 +1,8 @@
 """Who is open on a device, and how long it was idle before."""
 
+import sys
+import threading
+
 from warpspan.probes.runtime_device import RuntimeDevice, host_idle_s
 from warpspan.records import Device, DeviceState
 
@@ -58,3 +61,26 @@ def test_an_end_that_is_reported_late_does_not_turn_the_clock_back():
     cpu.leave(a, ended_ns=9 * S)
     cpu.leave(b, ended_ns=8 * S)
     assert 1.0 == host_idle_s(cpu.enter(), 10 * S)
+
+
+def test_threads_at_once():
+    """None of the inferences of several threads is lost, and none stays open."""
+    cpu = runtime_device()
+    begin = threading.Barrier(4)
+
+    def infer():
+        begin.wait()
+        for _ in range(5000):
+            cpu.leave(cpu.enter(), ended_ns=1 * S)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=infer) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert (0, 20_000) == (cpu.open, cpu.begun)

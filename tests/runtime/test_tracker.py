@@ -31,6 +31,8 @@ ATTRIBUTES = {
 class Spans:
     """Where spans begin: notes what is asked of it."""
 
+    unrecorded = ("unrecorded", False)
+
     def __init__(self):
         self.started = []
         self.left = []

@@ -13,7 +13,7 @@ from opentelemetry import metrics, trace
 from warpspan import guard
 from warpspan.emit.observable_table import Finisher, Observables, Sources
 from warpspan.emit.recorder import Recorder
-from warpspan.emit.spans import OpenSpan, Spans
+from warpspan.emit.spans import UNRECORDED, OpenSpan, Spans
 from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference, StepMode
 
 _SCOPE = "warpspan"
@@ -39,6 +39,7 @@ class Emitter:
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._recorder = Recorder(self._meter)
         self._observables: Observables | None = None
+        self.unrecorded = UNRECORDED
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
         self.leave = self._spans.leave

@@ -69,4 +69,5 @@ def leave(scope: Any) -> bool:
         current.reset(scope._token)
     except (RuntimeError, ValueError):  # used up, or made in the context that this is a copy of
         return False
+    scope._token = None
     return True

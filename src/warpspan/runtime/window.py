@@ -25,6 +25,9 @@ from warpspan.runtime.steps import Call, LoopScope, MarkedStep, StepScope, StepT
 class SpanSource(Protocol):
     """Where the spans of inferences begin, on the caller's thread; `emit` implements it."""
 
+    #: Stands for a span that is not recorded.
+    unrecorded: Any
+
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
         """Start a span and make it current; None where instrumentation is suppressed.
 
