@@ -11,6 +11,7 @@ from warpspan.records.device import (
     DeviceSample,
     DeviceState,
     DeviceUsage,
+    GpuActivity,
     HardwareMode,
     Quantities,
 )
@@ -21,6 +22,7 @@ from warpspan.records.generation import (
     Loop,
     PhaseCycles,
     Phases,
+    StepClock,
     StepMode,
     StepTime,
 )
@@ -40,8 +42,8 @@ from warpspan.records.model import Device, Input, Model
 from warpspan.records.phases import PHASES, Phase
 from warpspan.records.syncs import Site, SyncCall, SyncKind, SyncPlace, Syncs
 from warpspan.records.timing import Steps, Timing
-from warpspan.records.transfers import Direction, Transfer, Transfers
-from warpspan.records.usage import Usage
+from warpspan.records.transfers import Direction, MemoryKind, Transfer, Transfers
+from warpspan.records.usage import CounterScope, Usage
 
 __all__ = [
     "DETAILS_EVENT",
@@ -50,6 +52,7 @@ __all__ = [
     "AttributeValue",
     "Cache",
     "CacheState",
+    "CounterScope",
     "Denoising",
     "Device",
     "DeviceSample",
@@ -59,17 +62,20 @@ __all__ = [
     "DropReason",
     "GenAi",
     "Generation",
+    "GpuActivity",
     "HardwareMode",
     "Inference",
     "Input",
     "Loop",
     "Memory",
+    "MemoryKind",
     "Model",
     "Phase",
     "PhaseCycles",
     "Phases",
     "Quantities",
     "Site",
+    "StepClock",
     "StepMode",
     "StepTime",
     "Steps",
