@@ -14,6 +14,8 @@ BLOCKS = blocks()
 # Languages that no user runs, and those that another suite runs.
 NOT_RUN_HERE = {
     "text": "output and drawings",
+    "dockerfile": "needs a container engine",
+    "yaml": "needs a cluster; tests/backends check the manifests of collector-config",
     "jaeger": "tests/backends ask the real Jaeger",
     "toml": "metadata of a distribution, which tests/hooks/test_contract.py installs",
     "promql": "tests/backends ask the real Prometheus",
