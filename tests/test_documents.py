@@ -73,5 +73,7 @@ def test_the_index():
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / file).resolve() for file, _ in links(index) if file}
     assert [] == [
-        path.name for path in DOCUMENTS if path.parent.name == "docs" and path not in {*linked, index}
+        path.name
+        for path in DOCUMENTS
+        if path.parent.name == "docs" and path not in {*linked, index}
     ]
