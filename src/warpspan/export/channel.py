@@ -11,7 +11,6 @@ import logging
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from warpspan import forks
 from warpspan.export import wire
 from warpspan.export.batch import Batch
 from warpspan.export.official import OTLP
-from warpspan.export.spawn import refusal, spawn
+from warpspan.export.spawn import Process, refusal
 
 _logger = logging.getLogger("warpspan")
 
@@ -72,7 +71,7 @@ class Channel:
         self._batches: dict[int, Batch] = {}
         self._last = 0
         self._size = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._socket: socket.socket | None = None
         self._out: deque[memoryview] = deque()
         self._in = bytearray()
@@ -275,34 +274,38 @@ class Channel:
             self._size -= batch.size
 
     def _start(self) -> None:
-        refused = refusal()
-        if refused is not None:
-            self._give_up(refused)
-            return
-        ours, theirs = socket.socketpair()
         try:
-            setup = {
-                "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
-                "parent": os.getpid(),
-                "linger_s": LINGER_S,
-                "target": self._target,
-                "signals": [wire.SIGNALS[kind] for kind in sorted(self._users)],
-            }
-            self._process = spawn(theirs, self.variables)
-        except (OSError, RuntimeError, ValueError) as error:
-            ours.close()
+            refused = refusal()
+            if refused is None:
+                self._start_helper()
+            else:
+                self._give_up(refused)
+        except Exception as error:  # whatever it is, the exporter in this process is left
+            self._drop_process(0.0)
             self._failed(f"{type(error).__name__}: {error}")
-            return
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._socket = ours
-        self._started_at = self._clock()
-        self._ready = False
-        self._in.clear()
+        except BaseException:  # the program's: an interrupt, a time limit
+            self._drop_process(0.0)
+            raise
+
+    def _start_helper(self) -> None:
+        setup = {
+            "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
+            "parent": os.getpid(),
+            "linger_s": LINGER_S,
+            "target": self._target,
+            "signals": [wire.SIGNALS[kind] for kind in sorted(self._users)],
+        }
         frames = [wire.frame(wire.SETUP, 0, wire.dumps(setup))]
         for batch in self._batches.values():
             frames.extend(batch.frames)
+        self._process = Process()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._socket.setblocking(False)
+            self._process.start(theirs, self.variables)
+        self._started_at = self._clock()
+        self._ready = False
+        self._in.clear()
         self._out = deque(memoryview(frame) for frame in frames)
 
     def _lost(self, reason: str) -> None:
@@ -361,13 +364,8 @@ class Channel:
         self._out.clear()
         if channel is not None:
             channel.close()
-        if process is None:
-            return
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.end(timeout_s)
 
     def _wait(self, deadline: float, *, writing: bool) -> None:
         """Until the channel has something, or is free to write; in short turns."""
@@ -386,6 +384,6 @@ class Channel:
         if channel is not None:
             channel.close()  # the parent's helper must see the parent's end, not ours
         if process is not None:
-            process.returncode = 0  # not our child
+            process.forget()
         self.dropped.clear()
         self._reset()

@@ -8,6 +8,7 @@ longer than it was allowed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -157,8 +158,18 @@ def _succeeds(exporter: Any, found: Any) -> bool:
         return False
 
 
+def _close_inherited() -> None:
+    """Close what the program made inheritable, a listening socket for one: it would outlive it."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir("/dev/fd"):  # noqa: PTH208 - the names are what is meant
+            if int(entry) > 2:
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(int(entry))
+
+
 def main() -> None:
     """Take over the channel on standard input, be set up through it, and serve."""
+    _close_inherited()
     channel = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
