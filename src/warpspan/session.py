@@ -24,7 +24,14 @@ from warpspan.finish.pipeline import Pipeline, contributors
 from warpspan.finish.stream import RecordStream
 from warpspan.hooks.libraries import registry
 from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch import cuda_graph, module_call, peak_memory, syncs, transfers
+from warpspan.hooks.torch import (
+    cuda_graph,
+    module_call,
+    peak_memory,
+    syncs,
+    trace_check,
+    transfers,
+)
 from warpspan.hooks.torch.initialization import WhenInitialized
 from warpspan.probes import garbage
 from warpspan.probes.memory import PeakLedger
@@ -133,6 +140,7 @@ class Session:
         patches, settings = self._patches, self._settings
         switch = self._switch = module_call.patch(patches, self.tracker)
         cuda_graph.patch(patches, switch)
+        trace_check.patch(patches, switch)
         if settings.memory:
             peak_memory.patch(patches, self._ledger)
         registry.patch(patches, switch)

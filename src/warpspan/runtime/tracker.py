@@ -11,7 +11,7 @@ import torch
 from warpspan import forks, guard
 from warpspan.config import Settings
 from warpspan.probes import clock, inputs
-from warpspan.probes.graphs import Graphs
+from warpspan.probes.graphs import Graph, Graphs
 from warpspan.probes.kv_observer import cache_call_of
 from warpspan.probes.model import ModelInfo, ModelRegistry, is_training
 from warpspan.probes.runtime_device import MeterFactory, RuntimeDevice, RuntimeDevices
@@ -97,26 +97,29 @@ class Tracker:
                 or dispatch_mode(FAKE) is not None
             ):
                 return self.admission.not_run(module)
-            if self.graphs.open and self._capture(module, args, kwargs):
-                # The graph's replay is the inference, its capture computes nothing.
-                return self.admission.skip(SkipReason.GRAPH_CAPTURE)
+            if self.graphs.open and (graph := self.graphs.here()) is not None:
+                return self._capture(graph, module, args, kwargs)
             if outer is not NO_SCOPE:
                 if not outer.takes_steps:
                     outer = self.innermost()
                 if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
-            if _is_grad_enabled() and not self.settings.training and is_training(module):
-                self.attribution.forget()
-                return self.admission.skip(SkipReason.TRAINING)
+            training = _is_grad_enabled() and not self.settings.training and is_training(module)
             model_info = self.registry.model_info(module)
-            if not model_info.recorded:
-                if model_info.has_state:  # else it may prepare the input of one that is recorded
-                    self.attribution.forget()
-                return self.admission.skip(model_info.skip_reason or SkipReason.FAULT)
+            if training or not model_info.recorded:
+                return self._not_admitted(model_info, training=training)
             return self._open_admitted(model_info, args, kwargs)
         except Exception as error:
             guard.caught("begin", error)
             return self.admission.skip(SkipReason.FAULT)
+
+    def _not_admitted(self, model_info: ModelInfo, *, training: bool) -> Skipped | None:
+        reason = SkipReason.TRAINING if training else model_info.skip_reason or SkipReason.FAULT
+        if model_info.is_transparent:
+            self.admission.pass_through(model_info, reason)
+            return None
+        self.attribution.forget()
+        return self.admission.skip(reason)
 
     def _open_admitted(
         self, model_info: ModelInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -144,13 +147,13 @@ class Tracker:
         module: torch.nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> Skipped | StepScope:
+    ) -> Skipped | StepScope | None:
         # One that was called before is not looked at anew: only the first step identifies its model.
         model_info = outer.model_info
         if model_info is None or model_info.module() is not module:
             model_info = outer.model_info = self.registry.model_info(module)
         if not model_info.recorded:
-            return Skipped()
+            return None if model_info.is_transparent else Skipped()
         window, cache_call = outer.window, None
         if model_info.cache_looks or kwargs:
             observer = window.cache_observer
@@ -162,18 +165,18 @@ class Tracker:
         return step
 
     def _capture(
-        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bool:
-        """Whether a module call is captured and not run; the graph then remembers the module."""
-        graph = self.graphs.here()
-        if graph is None:
-            return False
-        graph.called(
-            self.registry.model_info(module),
-            inputs.look(args, kwargs),
-            training=_is_grad_enabled() and is_training(module),
-        )
-        return True
+        self, graph: Graph, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Skipped | None:
+        """A scope for a module call that is captured and not run; the graph remembers the module.
+
+        The graph's replay is the inference, its capture computes nothing.
+        """
+        model_info = self.registry.model_info(module)
+        if model_info.is_transparent:
+            return None
+        training = _is_grad_enabled() and is_training(module)
+        graph.called(model_info, inputs.look(args, kwargs), training=training)
+        return self.admission.skip(SkipReason.GRAPH_CAPTURE)
 
     def open_replay(self, graph: Any) -> Scope | None:
         """A scope for a graph's replay that nothing open covers; None where it is no inference.
