@@ -1,5 +1,6 @@
 """The documents: every link leads somewhere, and the index names every page."""
 
+import itertools
 import re
 import unicodedata
 from pathlib import Path
@@ -23,9 +24,7 @@ def inline(path):
     """The inline tokens of a document, those of headings apart."""
     tokens = MarkdownIt().enable("table").parse(path.read_text(encoding="utf-8"))
     headings = [
-        after
-        for token, after in zip(tokens, tokens[1:], strict=False)
-        if token.type == "heading_open"
+        after for token, after in itertools.pairwise(tokens) if token.type == "heading_open"
     ]
     return [token for token in tokens if token.type == "inline"], headings
 

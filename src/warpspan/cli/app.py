@@ -140,6 +140,57 @@ def report(
 
 
 @app.command()
+def compare(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", show_default=False, help="A file.")],
+    after: Annotated[
+        str,
+        typer.Argument(
+            metavar="AFTER",
+            show_default=False,
+            help="Another one. Both are OTLP JSON lines, or both traces of a profiler (or "
+            "directories of them). - reads standard input.",
+        ),
+    ],
+    *,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-on",
+            metavar="LIMIT",
+            show_default=False,
+            help="End with exit code 1 where this is true, as 'device_time_p50 > +5%', "
+            "'energy_mean > +0.5J' (changes) or 'duration_p99 > 50ms' (the value after); repeatable.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
+    ] = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="Markdown, for a comment on a pull request.")
+    ] = False,
+) -> None:
+    """Compare two runs: what changed per operation and model, and how sure that is.
+
+    The warm-up is left out, and so are failed inferences. A change counts as shown where its
+    bootstrapped 95 % interval does not hold 0 and where it exceeds the noise inside the runs. A
+    change that is not shown breaks no limit.
+
+    Exit code 0: compared. 1: a limit of --fail-on was not held or could not be checked, or the files
+    have nothing in common. 2: wrong usage.
+    """
+    from warpspan.cli import compare as compare_command
+
+    try:
+        held = compare_command.compare(
+            before, after, fail_on or [], as_json=as_json, as_markdown=as_markdown
+        )
+    except compare_command.CannotCompareError as error:
+        fail(str(error), error.code)
+    if not held:
+        raise typer.Exit(1)
+
+
+@app.command()
 def top(
     *,
     once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,

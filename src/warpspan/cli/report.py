@@ -68,20 +68,11 @@ def read(file: str) -> tuple[Summary, OtlpJsonReader]:
     Raises:
         CannotReportError: the file can't be read at all.
     """
-    try:
-        with _opened(file) as stream:
-            reader, history = OtlpJsonReader(stream), History()
-            summary = summarize(history.passing(reader))
-            levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
-            return summary._replace(leaks=history.leaks(levels, reader.counted_by_model())), reader
-    except OSError as error:
-        reasons: dict[type[OSError], str] = {
-            FileNotFoundError: "there is no such file",
-            IsADirectoryError: "it is a directory: give a file in it",
-            PermissionError: "you may not read it",
-        }
-        reason = reasons.get(type(error), error.strerror or str(error))
-        raise CannotReportError(f"can't read {file}: {reason}", 2) from error
+    with opened(file) as stream:
+        reader, history = OtlpJsonReader(stream), History()
+        summary = summarize(history.passing(reader))
+        levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
+        return summary._replace(leaks=history.leaks(levels, reader.counted_by_model())), reader
 
 
 def output_console(*, stderr: bool) -> Console:
@@ -180,7 +171,27 @@ def _device(line: DeviceLine) -> str:
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
+def opened(file: str) -> Iterator[BinaryIO]:
+    """The file, or standard input for `-`.
+
+    Raises:
+        CannotReportError: it can't be opened, or reading it fails.
+    """
+    try:
+        with _with_progress(file) as stream:
+            yield stream
+    except OSError as error:
+        reasons: dict[type[OSError], str] = {
+            FileNotFoundError: "there is no such file",
+            IsADirectoryError: "it is a directory: give a file in it",
+            PermissionError: "you may not read it",
+        }
+        reason = reasons.get(type(error), error.strerror or str(error))
+        raise CannotReportError(f"can't read {file}: {reason}", 2) from error
+
+
+@contextmanager
+def _with_progress(file: str) -> Iterator[BinaryIO]:
     """The file, with a progress bar on a terminal where reading it takes a while."""
     total = None if file == "-" else Path(file).stat().st_size
     with sys.stdin.buffer if total is None else Path(file).open("rb") as stream:

@@ -10,11 +10,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from warpspan.records.units import plural, printable, rate, seconds, share, size
 from warpspan.report.leaks import Leak
 from warpspan.report.loops import LoopFigures
 from warpspan.report.quantiles import Quantiles
 from warpspan.report.summary import Row, Spread, Summary
 from warpspan.report.syncs import Waiting
+
+__all__ = ["ABSENT", "leak_sentence", "plural", "printable", "render", "seconds", "share", "size"]
 
 ABSENT = "\N{EN DASH}"
 _UNBOUNDED = 10_000
@@ -38,7 +41,7 @@ _NAME = _Column(
 _COUNT = _Column("count\n", lambda row: f"{row.inference_count:,}")
 _FAILED = _Column("failed\n", lambda row: f"{sum(row.errors.values()):,}")
 _HOST = (
-    _Column("rate\n1/s", lambda row: _maybe(row.rate_per_s, _rate)),
+    _Column("rate\n1/s", lambda row: _maybe(row.rate_per_s, rate)),
     _Column("duration\np50", lambda row: seconds(row.duration_s.p50), style="bold"),
     _Column("\np95", lambda row: seconds(row.duration_s.p95)),
     _Column("\np99", lambda row: seconds(row.duration_s.p99)),
@@ -73,7 +76,7 @@ _GENERATION = (
     _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.first_token_s))),
     _Column("per token\np50", lambda row: _loop(row, lambda of: _p50(of.token_s))),
     _Column("\np99", lambda row: _loop(row, lambda of: _p99(of.token_s))),
-    _Column("tokens\n1/s", lambda row: _loop(row, lambda of: _maybe(of.tokens_per_s, _rate))),
+    _Column("tokens\n1/s", lambda row: _loop(row, lambda of: _maybe(of.tokens_per_s, rate))),
     _Column("between\nsteps", lambda row: _loop(row, lambda of: _maybe(of.between_share, share))),
 )
 _DENOISING = (
@@ -135,33 +138,6 @@ def _fitting(
     return tables
 
 
-def seconds(value: float) -> str:
-    """A time with three significant digits: `412 µs`, `4.21 ms`, `1.30 s`, `2 min 5 s`."""
-    if value >= 60:
-        return f"{int(value // 60):,} min {int(value % 60)} s"
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if value * scale >= 0.9995:
-            return f"{_digits(value * scale)} {unit}"
-    return f"{value * 1e9:.0f} ns" if value else "0 s"
-
-
-def size(value: int) -> str:
-    """Bytes with three significant digits: `612 MiB`, `1.21 GiB`."""
-    scaled, unit = float(value), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if scaled < 999.5:
-            break
-        scaled, unit = scaled / 1024, larger
-    return f"{value} B" if unit == "B" else f"{_digits(scaled)} {unit}"
-
-
-def share(value: float) -> str:
-    """A share in percent, never rounded to none or to all: `<1%`, `62%`, `>99%`, `130%`."""
-    if 0 < value < 0.01:
-        return "<1%"
-    return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
-
-
 def leak_sentence(leak: Leak) -> str:
     """Which model's KV caches are not released, since when, and how much they hold."""
     model, held = printable(leak.model), size(leak.size_bytes)
@@ -175,11 +151,6 @@ def leak_sentence(leak: Leak) -> str:
         else f"{model} has released no KV cache{since}. {leak.caches:,} caches now hold {held}"
     )
     return f"Possible leak: {what}{each} (leak score {leak.score:.2f})."
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 span`, `2,000 spans`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _table(rows: Sequence[Row], columns: Sequence[_Column], name_width: int | None = None) -> Table:
@@ -251,7 +222,7 @@ def _waiting_note(row: Row) -> list[str]:
     if sums is None or not sums.sync_count:
         return []
     kinds = ", ".join(
-        f"{kind} {_rate(count / sums.inference_count)}" for kind, count in sums.sync_kinds.items()
+        f"{kind} {rate(count / sums.inference_count)}" for kind, count in sums.sync_kinds.items()
     )
     name = f"{row.operation} {row.model or ''}".rstrip()
     note = f"{name} waits per call: {kinds}."
@@ -262,7 +233,7 @@ def _waiting_note(row: Row) -> list[str]:
 
 
 def _waits(sums: Waiting) -> str:
-    return _rate(sums.sync_count / sums.inference_count) if sums.sync_count else "0"
+    return rate(sums.sync_count / sums.inference_count) if sums.sync_count else "0"
 
 
 def _waited(sums: Waiting) -> str:
@@ -305,30 +276,11 @@ def _count(value: int) -> str:
     return f"{value:,}"
 
 
-def _rate(value: float) -> str:
-    if 0 < value < 0.01:
-        return "<0.01"
-    return f"{value:,.0f}" if value >= 999.5 else _digits(value)
-
-
 def _spread(spread: Spread) -> str:
     if spread.median == spread.max:
         return f"{spread.max:,}"
     return f"{spread.median:,}/{spread.max:,}"
 
 
-def _digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    for limit, decimals in ((9.995, 2), (99.95, 1)):
-        if value < limit:
-            return f"{value:.{decimals}f}"
-    return f"{value:.0f}"
-
-
 def _maybe(value: _T | None, form: Callable[[_T], str]) -> str | None:
     return None if value is None else form(value)
-
-
-def printable(text: str) -> str:
-    """Without control characters: a name from a file must not steer the terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
