@@ -11,6 +11,7 @@ from torch import nn
 
 from warpspan import guard
 from warpspan.config import Settings
+from warpspan.probes.layout import BATCH_FIRST
 from warpspan.probes.runtime_device import RuntimeDevice
 from warpspan.records import Device, DeviceState
 from warpspan.records.phases import DECODE
@@ -105,7 +106,7 @@ def test_a_module_call_is_an_inference(tracker, spans, closed, model):
     window.close()
     assert [("forward Linear", ATTRIBUTES)] == spans.started
     assert ([window], ["forward Linear"], NO_SCOPE) == (closed.windows, spans.left, current.get())
-    assert ("forward", "Linear", (SHAPE, torch.float32, None)) == (
+    assert ("forward", "Linear", (SHAPE, torch.float32, None, BATCH_FIRST)) == (
         window.operation,
         window.model.name,
         window.seen,

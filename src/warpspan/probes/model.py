@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.probes.layout import UNKNOWN, Layout, layout_of
 from warpspan.records import Model
 from warpspan.records.skips import SkipReason
 
@@ -49,6 +50,7 @@ class ModelInfo:
         "exports",
         "has_state",
         "is_leaf",
+        "layout",
         "library",
         "module",
         "name",
@@ -64,6 +66,7 @@ class ModelInfo:
         inner = unwrap(module)
         self.name = _class_name(inner)
         self.library = type(inner).__module__.partition(".")[0]
+        self.layout = _layout(inner)
         self.compiled = _is_compiled(module)
         anchor = _first_tensor(module)
         self._anchor = None if anchor is None else weakref.ref(anchor)
@@ -174,6 +177,14 @@ def is_training(module: torch.nn.Module) -> bool:
     # A frozen script module has no mode. An exported program is always in training mode, and its
     # eval() is made to raise.
     return getattr(model, "training", False) and "eval" not in model.__dict__
+
+
+def _layout(module: torch.nn.Module) -> Layout:
+    try:
+        return layout_of(module)
+    except Exception as error:  # an attribute of the user's may do anything
+        guard.caught("input", error)
+        return UNKNOWN
 
 
 def _class_name(module: torch.nn.Module) -> str:

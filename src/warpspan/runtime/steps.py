@@ -131,6 +131,10 @@ class HasSteps(Protocol):
     #: The input of its first module call.
     seen: Seen | None
 
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model, where one was seen."""
+
     def identify(self, model: ModelInfo | None, seen: Seen | None) -> None:
         """Take model and input from a module call inside, the first one where nobody gave them."""
 

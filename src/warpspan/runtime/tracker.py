@@ -13,6 +13,7 @@ from warpspan.config import Settings
 from warpspan.probes import clock, inputs
 from warpspan.probes.graphs import Graph, Graphs
 from warpspan.probes.kv_observer import cache_call_of
+from warpspan.probes.layout import Layout
 from warpspan.probes.model import ModelInfo, ModelRegistry, is_training
 from warpspan.probes.runtime_device import MeterFactory, RuntimeDevice, RuntimeDevices
 from warpspan.records import DeviceState, DropReason, start_attributes
@@ -26,7 +27,7 @@ from warpspan.runtime.admission import (
     tracing_state,
 )
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current, is_open, leave
-from warpspan.runtime.steps import LoopScope, MarkedStep, RepeatedStep, StepScope
+from warpspan.runtime.steps import HasSteps, LoopScope, MarkedStep, RepeatedStep, StepScope
 from warpspan.runtime.transfer_attribution import TransferAttribution
 from warpspan.runtime.window import SpanSource, Window, disown
 
@@ -129,7 +130,7 @@ class Tracker:
             model_info.start = start_of("forward", model_info.name, model_info.runtime_device)
         name, attributes = model_info.start
         try:
-            seen = inputs.look(args, kwargs)
+            seen = inputs.look(args, kwargs, model_info.layout)
         except Exception as error:  # a mapping of the user's may do anything
             guard.caught("input", error)
             seen = None
@@ -159,7 +160,9 @@ class Tracker:
             observer = window.cache_observer
             if observer is None or not observer.knows(kwargs):
                 cache_call = cache_call_of(model_info, args, kwargs, window)
-        seen = inputs.look(args, kwargs) if window.seen is None else None
+        seen = None
+        if window.seen is None:
+            seen = inputs.look(args, kwargs, _layout(window, model_info))
         step = outer.step(model_info, seen, (module, args, kwargs))
         step.cache_call = cache_call
         return step
@@ -175,7 +178,8 @@ class Tracker:
         if model_info.is_transparent:
             return None
         training = _is_grad_enabled() and is_training(module)
-        graph.called(model_info, inputs.look(args, kwargs), training=training)
+        seen = inputs.look(args, kwargs, model_info.layout)
+        graph.called(model_info, seen, training=training)
         return self.admission.skip(SkipReason.GRAPH_CAPTURE)
 
     def open_replay(self, graph: Any) -> Scope | None:
@@ -334,6 +338,12 @@ class Tracker:
             pool_size=2 * self.settings.queue_size,
             meter=self._meter,
         )
+
+
+def _layout(window: HasSteps, step: ModelInfo) -> Layout:
+    """The layout of a step's input: what its own contract says, else as that of the whole model."""
+    model = window.model
+    return step.layout if model is None or step.layout.is_contract else model.layout
 
 
 def start_of(
