@@ -132,7 +132,9 @@ class Settings:
         "counted in `warpspan.dropped`.",
     )
     flush_timeout_s: float = _option(
-        5.0, SECONDS, "Longest wait at the end of the process for inferences in flight."
+        5.0,
+        SECONDS,
+        "Longest wait at the end of the process for inferences in flight, and then for the backend.",
     )
     gc_freeze: bool = _option(
         False,

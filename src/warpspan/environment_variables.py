@@ -22,7 +22,7 @@ OTEL_PYTHON_WARPSPAN_QUEUE_SIZE = "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE"
 """Inferences that may wait for their device time and export; further ones are dropped and counted in `warpspan.dropped`. Give a whole number from 16 to 1000000; default `4096`."""
 
 OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT = "OTEL_PYTHON_WARPSPAN_FLUSH_TIMEOUT"
-"""Longest wait at the end of the process for inferences in flight. Give seconds from 0 to 3600; default `5`."""
+"""Longest wait at the end of the process for inferences in flight, and then for the backend. Give seconds from 0 to 3600; default `5`."""
 
 OTEL_PYTHON_WARPSPAN_GC_FREEZE = "OTEL_PYTHON_WARPSPAN_GC_FREEZE"
 """Once a model is warm, exclude all living objects from garbage collection. Give true or false; default `false`."""

@@ -18,9 +18,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from warpspan import forks
-from warpspan.export import wire
+from warpspan.export import closing, official, wire
 from warpspan.export.batch import Batch
-from warpspan.export.official import OTLP
 from warpspan.export.spawn import Process, refusal
 
 _logger = logging.getLogger("warpspan")
@@ -50,7 +49,7 @@ class Channel:
     def __init__(
         self,
         variables: Mapping[str, str],
-        target: str = OTLP,
+        target: str = official.OTLP,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.variables = dict(variables)
@@ -80,6 +79,9 @@ class Channel:
         self._failures = 0
         self._start_after = 0.0
         self._started_at = 0.0
+        #: What is left of the time that the ends of all exporters have together.
+        self._limit_s = self._closing_s = closing.flush_timeout_s(self.variables)
+        self._lost_before: Counter[tuple[str, str]] | None = None
         #: Why no helper can serve, once that is so. Batches are then the exporter's own to send.
         self.broken: str | None = None
 
@@ -191,17 +193,34 @@ class Channel:
             False where something was left that could not be exported in time.
         """
         deadline = self._clock() + timeout_s
-        done = self.wait(timeout_s, kind)
+        if self._lost_before is None:
+            self._lost_before = Counter(self.dropped)
+        self._await_helper(deadline)
+        began = self._clock()
+        deadline = min(deadline, began + self._closing_s)
+        done = self.wait(max(0.0, deadline - began), kind)
         with self._lock:
             for batch in [b for b in self._batches.values() if b.kind == kind]:
                 if self.broken is None:
                     self.dropped[wire.SIGNALS[kind], "shutdown"] += batch.items
                     self._forget(batch)
             self._users.pop(kind, None)
+            self._closing_s = max(0.0, self._closing_s - (self._clock() - began))
             if not self._users:
                 self.closed = True
                 self._end(max(0.0, deadline - self._clock()))
+                where = official.address(self._target, wire.SIGNALS[kind], self.variables)
+                closing.say(self.dropped - self._lost_before, where, self._limit_s)
         return done
+
+    def _await_helper(self, deadline: float) -> None:
+        """Give a helper that starts the time for it, which is not the backend's."""
+        while self._batches and not self._ready and self.broken is None:
+            with self._lock:
+                self._pump()
+            if self._socket is None or self._clock() >= deadline:
+                return
+            self._wait(deadline, writing=bool(self._out))
 
     def _pump(self) -> None:
         """Move bytes both ways, as many as go without waiting."""
@@ -239,22 +258,16 @@ class Channel:
         except OSError:
             ended = True
         reason = "it ended"
-        while len(self._in) >= wire.HEADER.size:
-            header = bytes(self._in[: wire.HEADER.size])
-            try:
-                length, kind, number = wire.parse(header)
-            except wire.WireError:
-                ended = True
-                break
-            if len(self._in) < wire.HEADER.size + length:
-                break
-            payload = bytes(self._in[wire.HEADER.size : wire.HEADER.size + length])
-            del self._in[: wire.HEADER.size + length]
-            if kind == wire.REFUSED:
-                reason = payload.decode(errors="replace")
-                ended = True
-            else:
-                self._heard(kind, number)
+        try:
+            while (frame := wire.take(self._in)) is not None:
+                kind, number, payload = frame
+                if kind == wire.REFUSED:
+                    reason = payload.decode(errors="replace")
+                    ended = True
+                else:
+                    self._heard(kind, number)
+        except wire.WireError:
+            ended = True
         if ended:
             self._lost(reason)
 
@@ -280,12 +293,11 @@ class Channel:
                 self._start_helper()
             else:
                 self._give_up(refused)
-        except Exception as error:  # whatever it is, the exporter in this process is left
+        except BaseException as error:
             self._drop_process(0.0)
+            if not isinstance(error, Exception):  # the program's: an interrupt, a time limit
+                raise
             self._failed(f"{type(error).__name__}: {error}")
-        except BaseException:  # the program's: an interrupt, a time limit
-            self._drop_process(0.0)
-            raise
 
     def _start_helper(self) -> None:
         setup = {

@@ -93,6 +93,7 @@ class Helper:
             if payload is None:
                 return self._linger_s
             if kind == wire.STOP:
+                logging.disable()  # the program itself says in one line what was lost
                 return float(wire.loads(payload))
             self._take(kind, batch, payload)
 
@@ -175,6 +176,8 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     logging.basicConfig(format="warpspan export: %(message)s", level=logging.WARNING)
+    # A request that will be repeated is no news; one that failed is.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     header = wire.read_exactly(channel, wire.HEADER.size)
     payload = header and wire.read_exactly(channel, wire.parse(header)[0])
     if not payload:
