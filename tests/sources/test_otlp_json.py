@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tests.support.records import full_inference
-from warpspan.records import Device, Inference
+from warpspan.records import Device, Inference, Loop, StepTime
 from warpspan.signals import instruments, names
 from warpspan.sources import otlp_json
 from warpspan.sources.otlp_json import OtlpJsonReader
@@ -308,3 +308,24 @@ def test_the_levels_of_kv_caches_are_the_last_ones():
         (PROCESS, "Llama"): (4096, 3, 0.5),
         (PROCESS, "T5"): (0, 0, 0.1),
     } == reader.kv_cache_levels()
+
+
+def test_steps_are_read_back():
+    """From the event of the span; one that is malformed makes the span a broken one."""
+
+    def value(*items: str | float) -> dict[str, object]:
+        kind = "stringValue" if isinstance(items[0], str) else "doubleValue"
+        return {"arrayValue": {"values": [{kind: item} for item in items]}}
+
+    def event(*durations: float) -> list[dict[str, object]]:
+        attributes = {
+            names.PYTORCH_STEP_PHASES: value("prefill", "decode"),
+            names.PYTORCH_STEP_STARTS: value(0.0, 0.5),
+            names.PYTORCH_STEP_DURATIONS: value(*durations),
+        }
+        listed = [{"key": key, "value": one} for key, one in attributes.items()]
+        return [{"name": "pytorch.steps", "timeUnixNano": "3000000000", "attributes": listed}]
+
+    found, reader = read(span_line(CPU, events=event(0.5, 0.25)), span_line(CPU, events=event(0.5)))
+    steps = (StepTime("prefill", 0.0, 0.5), StepTime("decode", 0.5, 0.25))
+    assert ([CPU_INFERENCE._replace(loop=Loop(steps=steps))], 1) == (found, reader.broken_spans)

@@ -16,7 +16,14 @@ from opentelemetry.trace import (
 )
 
 from warpspan import guard
-from warpspan.records import DETAILS_EVENT, Inference, StepMode, StepTime, take_out_details
+from warpspan.records import (
+    DETAILS_EVENT,
+    STEPS_EVENT,
+    Inference,
+    StepMode,
+    StepTime,
+    take_out_details,
+)
 from warpspan.signals import names
 
 #: Child spans of one inference: each costs the finisher about 30 µs, and the exporter as much.
@@ -116,7 +123,7 @@ class Spans:
         span, context, _, _, _ = opened
         if not self._step_spans:
             span.add_event(
-                "pytorch.steps",
+                STEPS_EVENT,
                 {
                     names.PYTORCH_STEP_PHASES: [step.phase for step in steps],
                     names.PYTORCH_STEP_STARTS: [step.start_s for step in steps],

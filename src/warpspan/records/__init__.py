@@ -29,6 +29,7 @@ from warpspan.records.generation import (
 from warpspan.records.inference import (
     DETAILS_EVENT,
     SPAN_ATTRIBUTE_LIMIT,
+    STEPS_EVENT,
     DropReason,
     Inference,
     codec,
@@ -49,6 +50,7 @@ __all__ = [
     "DETAILS_EVENT",
     "PHASES",
     "SPAN_ATTRIBUTE_LIMIT",
+    "STEPS_EVENT",
     "AttributeValue",
     "Cache",
     "CacheState",

@@ -22,6 +22,8 @@ from warpspan.signals import names
 SPAN_ATTRIBUTE_LIMIT = 112
 #: The event that takes the details of a span that would have more.
 DETAILS_EVENT = "pytorch.details"
+#: The event that has the steps of a loop.
+STEPS_EVENT = "pytorch.steps"
 
 
 class DropReason(StrEnum):

@@ -14,7 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
-from warpspan.records import DETAILS_EVENT, DeviceSample, Inference, codec
+from warpspan.records import (
+    DETAILS_EVENT,
+    STEPS_EVENT,
+    DeviceSample,
+    Inference,
+    Loop,
+    StepTime,
+    codec,
+)
 from warpspan.signals import instruments, names
 from warpspan.sources.hardware import HardwareSamples
 
@@ -176,9 +184,12 @@ class OtlpJsonReader:
             if names.PYTORCH_OPERATION_NAME not in attributes:
                 self.other_spans += 1
                 return None
+            steps: tuple[StepTime, ...] = ()
             for event in span.get("events", ()):
                 if event["name"] == DETAILS_EVENT:
                     attributes |= _attributes(event)
+                elif event["name"] == STEPS_EVENT:
+                    steps = _steps(_attributes(event))
             start_ns = int(span["startTimeUnixNano"])
             inference = Inference.from_attributes(
                 attributes,
@@ -189,6 +200,10 @@ class OtlpJsonReader:
                 parent_span_id=str(span.get("parentSpanId", "")),
                 process=process,
             )
+            if steps:
+                inference = inference._replace(
+                    loop=(inference.loop or Loop())._replace(steps=steps)
+                )
             sound = inference.duration_s >= 0 and codec.is_sound(attributes)
         except _MALFORMED:
             sound = False
@@ -258,6 +273,12 @@ def _process(block: Mapping[str, Any]) -> str:
     attributes = _attributes(block.get("resource", {}))
     named = {name: attributes[name] for name in _IDENTITY if name in attributes}
     return json.dumps(named or attributes, sort_keys=True)
+
+
+def _steps(attributes: Mapping[str, Any]) -> tuple[StepTime, ...]:
+    columns = (names.PYTORCH_STEP_PHASES, names.PYTORCH_STEP_STARTS, names.PYTORCH_STEP_DURATIONS)
+    rows = zip(*(attributes[column] for column in columns), strict=True)
+    return tuple(StepTime(str(phase), float(start), float(time)) for phase, start, time in rows)
 
 
 def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
