@@ -16,7 +16,15 @@ from opentelemetry.trace import (
 )
 
 from warpspan import guard
-from warpspan.records import DETAILS_EVENT, Inference, StepMode, StepTime, take_out_details
+from warpspan.records import (
+    DETAILS_EVENT,
+    PROFILE_EVENT,
+    Inference,
+    StepMode,
+    StepTime,
+    take_out_details,
+    take_out_profile,
+)
 from warpspan.signals import names
 
 #: Child spans of one inference: each costs the finisher about 30 µs, and the exporter as much.
@@ -94,8 +102,11 @@ class Spans:
         if not recording:
             return
         attributes = record.end_attributes()
+        profile = take_out_profile(attributes) if record.profile is not None else {}
         details = take_out_details(attributes)
         span.set_attributes(attributes)
+        if profile:
+            span.add_event(PROFILE_EVENT, profile, record.end_ns)
         if details:
             span.add_event(DETAILS_EVENT, details, record.end_ns)
         if record.error_type is not None:

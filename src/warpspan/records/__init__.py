@@ -26,6 +26,7 @@ from warpspan.records.generation import (
 )
 from warpspan.records.inference import (
     DETAILS_EVENT,
+    PROFILE_EVENT,
     SPAN_ATTRIBUTE_LIMIT,
     DropReason,
     Inference,
@@ -33,11 +34,13 @@ from warpspan.records.inference import (
     device_attributes,
     start_attributes,
     take_out_details,
+    take_out_profile,
 )
 from warpspan.records.kv_cache import Cache, CacheState
 from warpspan.records.memory import Memory
 from warpspan.records.model import Device, Input, Model
 from warpspan.records.phases import PHASES, Phase
+from warpspan.records.profile import Profile, ProfileTotal
 from warpspan.records.syncs import Site, SyncCall, SyncKind, SyncPlace, Syncs
 from warpspan.records.timing import Steps, Timing
 from warpspan.records.transfers import Direction, Transfer, Transfers
@@ -46,6 +49,7 @@ from warpspan.records.usage import Usage
 __all__ = [
     "DETAILS_EVENT",
     "PHASES",
+    "PROFILE_EVENT",
     "SPAN_ATTRIBUTE_LIMIT",
     "AttributeValue",
     "Cache",
@@ -68,6 +72,8 @@ __all__ = [
     "Phase",
     "PhaseCycles",
     "Phases",
+    "Profile",
+    "ProfileTotal",
     "Quantities",
     "Site",
     "StepMode",
@@ -85,4 +91,5 @@ __all__ = [
     "device_attributes",
     "start_attributes",
     "take_out_details",
+    "take_out_profile",
 ]

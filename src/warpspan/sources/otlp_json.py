@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
 
-from warpspan.records import DETAILS_EVENT, DeviceSample, Inference, codec
+from warpspan.records import DETAILS_EVENT, PROFILE_EVENT, DeviceSample, Inference, codec
 from warpspan.signals import instruments, names
 from warpspan.sources.hardware import HardwareSamples
 
@@ -177,7 +177,7 @@ class OtlpJsonReader:
                 self.other_spans += 1
                 return None
             for event in span.get("events", ()):
-                if event["name"] == DETAILS_EVENT:
+                if event["name"] in (DETAILS_EVENT, PROFILE_EVENT):
                     attributes |= _attributes(event)
             start_ns = int(span["startTimeUnixNano"])
             inference = Inference.from_attributes(
