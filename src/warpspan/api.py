@@ -13,6 +13,7 @@ from warpspan.instrumentor import active_session, active_tracker
 if TYPE_CHECKING:
     import torch
 
+    from warpspan.deep.captures import Captures, Order
     from warpspan.runtime.scopes import Skipped
     from warpspan.runtime.steps import MarkedStep
     from warpspan.runtime.window import Window
@@ -145,6 +146,34 @@ class step:  # noqa: N801 - as inference
         else:
             self._marks.remove(mark)
             mark.close()
+
+
+class capture:  # noqa: N801 - as inference
+    """Has a profiler record the inferences that run inside.
+
+    Their spans get kernels and idle time of the device (docs/profiling.md). Entering waits until
+    the profiler runs, which may take seconds the first time in a process; leaving waits for
+    nothing. Does nothing while warpspan is not instrumented, or where another profiler is at work,
+    and says so once in the log. At most 1,000 inferences, and a minute.
+    """
+
+    def __init__(self) -> None:
+        self._orders: list[tuple[Captures, Order]] = []
+
+    def __enter__(self) -> None:
+        session = active_session()
+        if session is not None:
+            self._orders.append((session.captures, session.captures.open_block()))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._orders:
+            captures, order = self._orders.pop()
+            captures.close_block(order)
 
 
 def flush(timeout_s: float = 30.0) -> bool:

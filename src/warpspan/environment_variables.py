@@ -36,6 +36,18 @@ OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS = "OTEL_PYTHON_WARPSPAN_HARDWARE_METRICS"
 OTEL_PYTHON_WARPSPAN_STEPS = "OTEL_PYTHON_WARPSPAN_STEPS"
 """How the steps of an inference are recorded: `summary` in its attributes only, `events` also one by one in an event of its span, `spans` also as child spans of the first 128. Give summary, events or spans; default `summary`."""
 
+OTEL_PYTHON_WARPSPAN_DEEP = "OTEL_PYTHON_WARPSPAN_DEEP"
+"""Profile some inferences: a share of them, so many in each period or at the begin of the process, or those after a `slow` one. Give off, a share such as 0.001, a count such as 5/60s or 20/run, or slow; default none."""
+
+OTEL_PYTHON_WARPSPAN_DEEP_DIRECTORY = "OTEL_PYTHON_WARPSPAN_DEEP_DIRECTORY"
+"""Keep the traces of profiled inferences in this directory. Give a path; default none."""
+
+OTEL_PYTHON_WARPSPAN_DEEP_SIGNAL = "OTEL_PYTHON_WARPSPAN_DEEP_SIGNAL"
+"""A signal after which the next inferences are profiled. Give off, SIGUSR1 or SIGUSR2; default none."""
+
+OTEL_PYTHON_WARPSPAN_DEEP_OPERATORS = "OTEL_PYTHON_WARPSPAN_DEEP_OPERATORS"
+"""Also profile operators and the shapes of their inputs, which each operator pays for; `warpspan profile` sets it. Give true or false; default `false`."""
+
 OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to; `warpspan run` sets it. Give a path; default none."""
 

@@ -17,6 +17,12 @@ from opentelemetry.trace import TracerProvider
 
 from warpspan import __version__, forks
 from warpspan.config import Settings, environment, has_dcgm_exporter
+from warpspan.deep.captures import Captures
+from warpspan.deep.contributor import CaptureFigures
+from warpspan.deep.kineto_source import KinetoSource
+from warpspan.deep.on_signal import OnSignal
+from warpspan.deep.other_profilers import UserProfilers
+from warpspan.deep.schedule import BURST, Schedule
 from warpspan.emit.emitter import Emitter
 from warpspan.finish.finisher import Finisher
 from warpspan.finish.kv_leaks import KvLeaks
@@ -33,7 +39,7 @@ from warpspan.hooks.torch import (
     transfers,
 )
 from warpspan.hooks.torch.initialization import WhenInitialized
-from warpspan.probes import garbage
+from warpspan.probes import clock, garbage
 from warpspan.probes.memory import PeakLedger
 from warpspan.probes.runtime_device import RuntimeDevice, UsageMeter
 from warpspan.probes.transfers import is_waiting
@@ -45,6 +51,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("warpspan")
 
+_FORK_WAIT_S = 1.0
+
 
 class Session:
     """Patches torch when made; `remove` takes everything back.
@@ -55,6 +63,7 @@ class Session:
         meter_provider: where metrics go, likewise.
 
     Attributes:
+        captures: inferences under a profiler.
         tracker: the caller's side.
         finisher: the finisher's side.
         stream: what was measured, as it comes.
@@ -74,8 +83,19 @@ class Session:
         )
         dropped: Counter[str] = Counter()
         self._kv_leaks = KvLeaks(dropped)
+        self._profilers = UserProfilers(lambda: self.captures.stop_now())
+        self.captures = Captures(
+            KinetoSource(self._profilers, environment(), operators=settings.deep_operators),
+            lambda function: self.finisher.look(function),
+            lambda: not any(device.open for device in self.tracker.runtime_devices),
+            self._emitter.ids,
+            settings.deep_directory,
+        )
+        figures = CaptureFigures(self.captures, self._schedule())
         self.finisher = Finisher(
-            Pipeline(contributors(settings, self._kv_leaks), self.stream, self._emitter.ids),
+            Pipeline(
+                contributors(settings, self._kv_leaks, figures), self.stream, self._emitter.ids
+            ),
             settings.queue_size,
             settings.flush_timeout_s,
             self._hurry,
@@ -97,20 +117,22 @@ class Session:
         )
         garbage.watch()
         forks.join(
-            before=self.finisher.pause,
+            before=self._pause,
             in_parent=self.finisher.resume,
             in_child=self._start_anew,
-            at_exit=self.finisher.drain,
+            at_exit=self._drain,
             at_child_exit=self._flush_at_child_exit,
         )
         self._patches = Patches()
         self._switch: module_call.Switch | None = None
         self._initialized: WhenInitialized | None = None
+        self._on_signal: OnSignal | None = None
         try:
             self._patch()
         except BaseException:  # this torch lacks something: all or nothing
             self.remove()
             raise
+        self._begin_captures()
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
@@ -130,7 +152,10 @@ class Session:
             self._switch.tracker = None
         for name in self._patches.restore():
             _logger.info("%s stays as a no-op: another library patched over it", name)
+        if self._on_signal is not None:
+            self._on_signal.remove()
         self.finisher.stop()
+        self.captures.stop(self._settings.flush_timeout_s)
         garbage.unwatch()
         if self._sampler is not None:
             self._sampler.stop()
@@ -144,6 +169,7 @@ class Session:
         if settings.memory:
             peak_memory.patch(patches, self._ledger)
         registry.patch(patches, switch)
+        self._profilers.patch(patches)
         if settings.transfers:
             syncs.patch(patches, switch)
             self._initialized = WhenInitialized(self._patch_tensors)
@@ -166,7 +192,29 @@ class Session:
             )
         return self._sampler.attach(runtime_device)
 
+    def _schedule(self) -> Schedule | None:
+        deep = self._settings.deep
+        return None if deep is None or deep.at_begin else Schedule(deep, clock.host_ns())
+
+    def _begin_captures(self) -> None:
+        """Wait for the signal that asks for one, and make that of the first inferences."""
+        deep, number = self._settings.deep, self._settings.deep_signal
+        if number is not None:
+            self._on_signal = OnSignal(number, lambda: self.captures.request(BURST))
+        if deep is not None and deep.burst is not None and deep.at_begin:
+            # Counted without the driver, which a process that forks later must not have started.
+            has_gpu = torch.cuda.device_count() > 0
+            self.captures.request_first(
+                deep.burst,
+                lambda: (
+                    not has_gpu
+                    or torch.cuda.is_initialized()
+                    or any(True for _ in self.tracker.runtime_devices)
+                ),
+            )
+
     def _hurry(self) -> None:
+        self.captures.hurry()
         for runtime_device in self.tracker.runtime_devices:
             if runtime_device.meter is not None:
                 runtime_device.meter.hurry()
@@ -189,7 +237,16 @@ class Session:
         """Begin anew in a forked child: what waits and what is open is the parent's."""
         self.tracker.start_anew()
         self.finisher.start_anew()
+        self.captures.start_anew()
         self._kv_leaks.reset()
+
+    def _pause(self) -> None:
+        self.captures.pause(_FORK_WAIT_S)
+        self.finisher.pause()
+
+    def _drain(self) -> None:
+        self.finisher.drain()
+        self.captures.stop(self._settings.flush_timeout_s)
 
     def _flush_at_child_exit(self) -> None:
         self.flush(self._settings.flush_timeout_s)

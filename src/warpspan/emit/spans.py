@@ -18,11 +18,13 @@ from opentelemetry.trace import (
 from warpspan import guard
 from warpspan.records import (
     DETAILS_EVENT,
+    PROFILE_EVENT,
     STEPS_EVENT,
     Inference,
     StepMode,
     StepTime,
     take_out_details,
+    take_out_profile,
 )
 from warpspan.signals import names
 
@@ -109,8 +111,11 @@ class Spans:
         if not recording:
             return
         attributes = record.end_attributes()
+        profile = take_out_profile(attributes) if record.profile is not None else {}
         details = take_out_details(attributes)
         span.set_attributes(attributes)
+        if profile:
+            span.add_event(PROFILE_EVENT, profile, record.end_ns)
         if details:
             span.add_event(DETAILS_EVENT, details, record.end_ns)
         if record.error_type is not None:

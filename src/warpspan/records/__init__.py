@@ -28,6 +28,7 @@ from warpspan.records.generation import (
 )
 from warpspan.records.inference import (
     DETAILS_EVENT,
+    PROFILE_EVENT,
     SPAN_ATTRIBUTE_LIMIT,
     STEPS_EVENT,
     DropReason,
@@ -36,11 +37,13 @@ from warpspan.records.inference import (
     device_attributes,
     start_attributes,
     take_out_details,
+    take_out_profile,
 )
 from warpspan.records.kv_cache import Cache, CacheState
 from warpspan.records.memory import Memory
 from warpspan.records.model import Device, Input, Model
 from warpspan.records.phases import PHASES, Phase
+from warpspan.records.profile import Profile, ProfileTotal
 from warpspan.records.syncs import Site, SyncCall, SyncKind, SyncPlace, Syncs
 from warpspan.records.timing import Steps, Timing
 from warpspan.records.transfers import Direction, MemoryKind, Transfer, Transfers
@@ -49,6 +52,7 @@ from warpspan.records.usage import CounterScope, Usage
 __all__ = [
     "DETAILS_EVENT",
     "PHASES",
+    "PROFILE_EVENT",
     "SPAN_ATTRIBUTE_LIMIT",
     "STEPS_EVENT",
     "AttributeValue",
@@ -75,6 +79,8 @@ __all__ = [
     "Phase",
     "PhaseCycles",
     "Phases",
+    "Profile",
+    "ProfileTotal",
     "Quantities",
     "Site",
     "StepClock",
@@ -93,4 +99,5 @@ __all__ = [
     "device_attributes",
     "start_attributes",
     "take_out_details",
+    "take_out_profile",
 ]

@@ -18,6 +18,7 @@ from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import ModelInfo
 from warpspan.probes.runtime_device import ConcurrencyTicket, RuntimeDevice
 from warpspan.probes.transfers import SEALED, SyncCopyCounters
+from warpspan.records import Profile
 from warpspan.runtime.scopes import Skipped, current
 from warpspan.runtime.steps import Call, LoopScope, MarkedStep, StepScope, StepTimeline
 
@@ -81,13 +82,16 @@ class Window:
     oom_requested_bytes: int | None = None
     open = True
     peak_holder: PeakHolder | None = None
+    #: Set by a capture that it was in.
+    profile: Profile | None = None
     repeated = None
     #: Its steps, where it takes any.
     steps: StepTimeline = None  # type: ignore[assignment]
     #: What it waited for and copied, or what was copied for it before it began.
     sync_copies: SyncCopyCounters | None = None
     ticket: ConcurrencyTicket | None = None
-    _thread: int | None = None
+    #: The caller's thread, where its processor time is read.
+    thread: int | None = None
     _token: Token[Any] | None = None
 
     def __init__(
@@ -122,7 +126,7 @@ class Window:
         if not nested:
             self.ticket = runtime_device.enter()
         if cpu_time and span[-1]:
-            self._thread = threading.get_ident()
+            self.thread = threading.get_ident()
             self.began_cpu_ns = clock.thread_ns()
 
     def begin(self) -> None:
@@ -170,7 +174,7 @@ class Window:
                 guard.caught("device events", error)
         self.ended_ns = clock.host_ns()
         self.garbage_end = garbage.state
-        if self.began_cpu_ns is not None and self._thread == threading.get_ident():
+        if self.began_cpu_ns is not None and self.thread == threading.get_ident():
             self.cpu_s = (clock.thread_ns() - self.began_cpu_ns) / 1e9
         if self.peak_holder is not None:
             try:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from warpspan.records import (
     DETAILS_EVENT,
+    PROFILE_EVENT,
     STEPS_EVENT,
     DeviceSample,
     Inference,
@@ -186,7 +187,7 @@ class OtlpJsonReader:
                 return None
             steps: tuple[StepTime, ...] = ()
             for event in span.get("events", ()):
-                if event["name"] == DETAILS_EVENT:
+                if event["name"] in (DETAILS_EVENT, PROFILE_EVENT):
                     attributes |= _attributes(event)
                 elif event["name"] == STEPS_EVENT:
                     steps = _steps(_attributes(event))
