@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from warpspan.report.text import ABSENT, seconds, size
+from warpspan.report.blocks import ABSENT
+from warpspan.report.format import seconds, size
 
 _HOT_C = 85
 _WIDE = 100
