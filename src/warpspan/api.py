@@ -1,25 +1,80 @@
-"""What a program may call itself: an inference by name, its steps, and a flush."""
+"""What a program may call itself: an inference by name, its steps, a profile, and a flush."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from warpspan.instrumentor import active_session, active_tracker
+from warpspan import guard
+from warpspan.instrumentor import WarpspanInstrumentor, active_session, active_tracker
 
 if TYPE_CHECKING:
     import torch
+    from opentelemetry.util.types import AttributeValue
 
     from warpspan.deep.captures import Captures, Order
+    from warpspan.report.notebook import Recording
     from warpspan.runtime.scopes import Skipped
     from warpspan.runtime.steps import MarkedStep
     from warpspan.runtime.window import Window
+    from warpspan.session import Session
+
+_logger = logging.getLogger("warpspan")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class OpenInference:
+    """The inference that a `with warpspan.inference(...)` block records.
+
+    It takes attributes until the block ends, of the types that OpenTelemetry allows: strings,
+    booleans, numbers, and sequences of these. Others are named in a warning of OpenTelemetry's.
+    Does nothing where the inference is not recorded.
+    """
+
+    __slots__ = ("_window",)
+
+    def __init__(self, window: Window | None) -> None:
+        self._window = window
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set one attribute of its span."""
+        self.set_attributes({key: value})
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set attributes of its span."""
+        window = self._window
+        if window is None:
+            return
+        if not window.open:
+            _warn_ended(window.operation, attributes)
+            return
+        try:
+            window.span[0].set_attributes(attributes)
+        except Exception as error:
+            guard.caught("attributes", error)
+
+
+_NOT_RECORDED = OpenInference(None)
+_warned_ended = False
+
+
+def _warn_ended(operation: str, attributes: Mapping[str, AttributeValue]) -> None:
+    global _warned_ended
+    if not _warned_ended:
+        _warned_ended = True
+        _logger.warning(
+            "The inference %r has ended: its attributes %s are ignored. Set attributes inside the "
+            "`with` block. (logged once)",
+            operation,
+            ", ".join(map(repr, attributes)),
+        )
 
 
 class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inference("rerank")
@@ -33,23 +88,39 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
         operation: what it does; the span's name, so keep it to a few values.
         model: the module that runs, which names model and device, or only the model's name.
             Without it the first step tells.
+        attributes: of its span from the start, so that samplers see them. Ours win over equal names.
 
     Raises:
-        TypeError: as a decorator of a generator function, which would end before its body does.
+        TypeError: the attributes are no mapping, or it decorates a generator function, which would
+            end before its body does.
     """
 
     def __init__(
-        self, operation: str = "inference", *, model: torch.nn.Module | str | None = None
+        self,
+        operation: str = "inference",
+        *,
+        model: torch.nn.Module | str | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
     ) -> None:
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise TypeError(
+                "warpspan.inference takes attributes as a mapping of names to values, not as "
+                f"{type(attributes).__name__}"
+            )
         self._operation = operation
         self._model = model
+        self._attributes = attributes
         self._scopes: list[Skipped | Window | None] = []
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> OpenInference:
         tracker = active_tracker()
-        self._scopes.append(
-            None if tracker is None else tracker.open_named(self._operation, self._model)
-        )
+        if tracker is None:
+            self._scopes.append(None)
+            return _NOT_RECORDED
+        scope = tracker.open_named(self._operation, self._model, self._attributes)
+        self._scopes.append(scope)
+        # A window takes steps, a call that is not recorded takes none.
+        return OpenInference(scope) if scope.takes_steps else _NOT_RECORDED  # type: ignore[arg-type]
 
     def __exit__(
         self,
@@ -71,8 +142,8 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
                 return scope
         return self._scopes.pop()
 
-    async def __aenter__(self) -> None:
-        self.__enter__()
+    async def __aenter__(self) -> OpenInference:
+        return self.__enter__()
 
     async def __aexit__(
         self,
@@ -84,7 +155,7 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Record each call of a function or coroutine function."""
-        operation, model = self._operation, self._model
+        operation, model, attributes = self._operation, self._model, self._attributes
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
                 f"warpspan.inference can't decorate the generator {function.__qualname__}: "
@@ -94,14 +165,14 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
 
             @functools.wraps(function)
             async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
-                with inference(operation, model=model):
+                with inference(operation, model=model, attributes=attributes):
                     return await function(*args, **kwargs)
 
             return run_coroutine  # type: ignore[return-value]
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            with inference(operation, model=model):
+            with inference(operation, model=model, attributes=attributes):
                 return function(*args, **kwargs)
 
         return run
@@ -174,6 +245,63 @@ class capture:  # noqa: N801 - as inference
         if self._orders:
             captures, order = self._orders.pop()
             captures.close_block(order)
+
+
+class profile:  # noqa: N801 - as inference
+    """Records the inferences inside a `with` block, for a report of them.
+
+    Needs no provider and no instrumentation: without one, torch is instrumented for the block and
+    nothing is exported. In a notebook, the object that the block gives renders the report:
+
+        with warpspan.profile() as p:
+            model(x)
+        p
+
+    Blocks may be nested. Inferences of other threads that run meanwhile are included.
+
+    Raises:
+        ModuleNotFoundError: on entering, where torch is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._entered: list[tuple[Session | None, Recording, dict[str, int], bool]] = []
+
+    def __enter__(self) -> Recording:
+        importlib.import_module("torch")  # instrumenting does not wait for its first import
+        # Imported late: programs that only record pay for nothing of it.
+        from warpspan.emit.emitter import private_provider
+        from warpspan.report.notebook import Recording
+
+        instrumentor = WarpspanInstrumentor()
+        owned = not instrumentor.is_instrumented_by_opentelemetry
+        if owned:
+            instrumentor.instrument(tracer_provider=private_provider())
+        recording, session = Recording(), active_session()
+        skipped = {}
+        if session is not None:
+            session.finish()  # what ran before is not of the block
+            skipped = session.skipped()
+            session.stream.subscribe(f"profile {id(recording)}", recording.add)
+        self._entered.append((session, recording, skipped, owned))
+        return recording
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session, recording, before, owned = self._entered.pop()
+        if session is not None:
+            session.finish()
+            session.stream.unsubscribe(f"profile {id(recording)}")
+            recording.skipped = {
+                reason: count - before.get(reason, 0)
+                for reason, count in session.skipped().items()
+                if count > before.get(reason, 0)
+            }
+        if owned:
+            WarpspanInstrumentor().uninstrument()
 
 
 def flush(timeout_s: float = 30.0) -> bool:

@@ -45,6 +45,7 @@ from warpspan.probes.runtime_device import RuntimeDevice, UsageMeter
 from warpspan.probes.transfers import is_waiting
 from warpspan.records import CacheState, DeviceUsage, HardwareMode
 from warpspan.runtime.tracker import Tracker
+from warpspan.runtime.user_hooks import UserHooks
 
 if TYPE_CHECKING:
     from warpspan.device.sampler import Sampler
@@ -61,6 +62,7 @@ class Session:
         settings: what the user chose.
         tracer_provider: where spans go, the global one by default.
         meter_provider: where metrics go, likewise.
+        user_hooks: what the user wants to be called for each inference, None for nothing.
 
     Attributes:
         captures: inferences under a profiler.
@@ -74,6 +76,7 @@ class Session:
         settings: Settings,
         tracer_provider: TracerProvider | None,
         meter_provider: MeterProvider | None,
+        user_hooks: UserHooks | None = None,
     ) -> None:
         self._settings = settings
         self._sampler: Sampler | None = None
@@ -102,13 +105,13 @@ class Session:
             is_waiting,
             dropped,
         )
-        self.tracker = Tracker(settings, self._emitter, self.finisher, self._meter)
+        self.tracker = Tracker(settings, self._emitter, self.finisher, self._meter, user_hooks)
         self._emitter.observe(
             self.tracker.devices,
             self.finisher,
             self._usage,
             self._caches,
-            self._skipped,
+            self.skipped,
             hardware=settings.hardware_metrics == HardwareMode.ON
             or (
                 settings.hardware_metrics == HardwareMode.AUTO
@@ -133,6 +136,14 @@ class Session:
             self.remove()
             raise
         self._begin_captures()
+
+    def finish(self) -> None:
+        """Finish what was closed so far, as far as the setting for the end of a process allows."""
+        self.finisher.flush(self._settings.flush_timeout_s)
+
+    def skipped(self) -> dict[str, int]:
+        """Calls so far that were no inferences, by reason."""
+        return {reason: count for reason, count in self.tracker.admission.skipped.items() if count}
 
     def flush(self, timeout_s: float) -> bool:
         """Finish what was closed so far and hand it to the exporters; False where time ran out."""
@@ -228,10 +239,6 @@ class Session:
     def _caches(self) -> list[CacheState]:
         """The KV caches of this process that inferences took or left."""
         return self._kv_leaks.states(caught_up=not self.finisher.waiting)
-
-    def _skipped(self) -> dict[str, int]:
-        """Calls that were no inferences, by reason."""
-        return {reason: count for reason, count in self.tracker.admission.skipped.items() if count}
 
     def _start_anew(self) -> None:
         """Begin anew in a forked child: what waits and what is open is the parent's."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from warpspan.report.text import size
+from warpspan.records.units import size
 
 WARPSPAN = [sys.executable, "-c", "from warpspan.cli import main; main()"]
 OTLP = '{"resourceSpans":[]}\n'

@@ -14,7 +14,7 @@ from warpspan.cli import doctor_device, doctor_runs, doctor_software
 from warpspan.cli.finding import Finding, unlogged
 from warpspan.cli.report import output_console
 from warpspan.config import environment
-from warpspan.report.text import plural
+from warpspan.records.units import plural
 
 _SIGNS = {
     "ok": ("✓", "green"),
@@ -59,10 +59,11 @@ def doctor(*, as_json: bool) -> bool:
 
 
 def _print(found: list[Finding], console: Console) -> None:
+    longest = max((len(finding.subject) for finding in found), default=0)
     table = Table.grid(padding=(0, 1), pad_edge=False)
     table.add_column(width=1)
-    table.add_column(no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold", min_width=min(longest, console.width // 3))
+    table.add_column(overflow="fold")
     for finding in found:
         sign, style = _SIGNS[finding.state]
         said = Text(finding.said)

@@ -13,7 +13,7 @@ from warpspan.cli.finding import Finding
 from warpspan.device import discovery, identity
 from warpspan.device.driver import Driver, Gpu
 from warpspan.records import DeviceSample
-from warpspan.report.text import plural, size
+from warpspan.records.units import plural, size
 
 _GPM_PAUSE_S = 0.15
 # Programs that hold or share the counters, by the name of their process (15 characters).

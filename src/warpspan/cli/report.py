@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from warpspan.cli.report_traces import open_traces, print_traces
 from warpspan.records.skips import describe
+from warpspan.records.units import plural, size
 from warpspan.report import text
 from warpspan.report.devices import DeviceLine, summarize_devices
 from warpspan.report.leaks import History, Level
@@ -109,11 +110,11 @@ def nothing(reader: OtlpJsonReader, name: str) -> str:
         return f"the values of all {reader.broken_spans:,} inference spans in {name} are broken"
     if reader.counted:
         return (
-            f"the metrics count {text.plural(reader.counted, 'inference')} but {name} has no spans "
+            f"the metrics count {plural(reader.counted, 'inference')} but {name} has no spans "
             "for them: they were sampled out, lost, or exported elsewhere"
         )
     if reader.other_spans:
-        spans = text.plural(reader.other_spans, "span")
+        spans = plural(reader.other_spans, "span")
         return f"{name} has {spans}, but no span of a PyTorch inference"
     return f"{name} has no spans"
 
@@ -163,10 +164,10 @@ def _device(line: DeviceLine) -> str:
         *(
             []
             if line.memory_max_bytes is None
-            else [f"up to {text.size(line.memory_max_bytes)} of memory in use"]
+            else [f"up to {size(line.memory_max_bytes)} of memory in use"]
         ),
     ]
-    seen = f"{text.plural(line.samples, 'sample')} of the whole device"
+    seen = f"{plural(line.samples, 'sample')} of the whole device"
     return f"{line.device_id}: {', '.join([*figures, seen])}."
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from warpspan.records.kernels import Coverage, Trace
+from warpspan.records.units import plural
 from warpspan.report import text
 from warpspan.report.profile import ledger, profile_rows, trace_json
 from warpspan.report.profile_text import render_profile
@@ -132,7 +133,7 @@ def print_traces(name: str, traces: Traces, console: Console, *, as_json: bool) 
 def _no_inference(traces: list[Trace]) -> str:
     steps = sum(trace.training_steps for trace in traces)
     if steps:
-        return f"{text.plural(steps, 'training step')}, no inference"
+        return f"{plural(steps, 'training step')}, no inference"
     return "No inference was found"
 
 
@@ -143,7 +144,7 @@ def remarks(traces: Traces) -> list[str]:
     steps = sum(trace.training_steps for trace in held)
     if steps:
         said.append(
-            f"{text.plural(steps, 'training step')} with a backward pass or an optimizer: "
+            f"{plural(steps, 'training step')} with a backward pass or an optimizer: "
             "not counted as inferences."
         )
     if any(file.cut for file in traces.files):

@@ -21,6 +21,7 @@ from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
 from warpspan.cli.report import nothing, output_console, read, remarks
 from warpspan.records.skips import describe
+from warpspan.records.units import size
 from warpspan.report import text
 
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
@@ -111,7 +112,7 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     console.print(text.render(summary, console))
     for remark in remarks(reader):
         console.print(remark, style="dim", markup=False, highlight=False)
-    name, length = shlex.quote(str(file)), text.size(file.stat().st_size)
+    name, length = shlex.quote(str(file)), size(file.stat().st_size)
     console.print()
     for line in (
         f"Recorded in {file} ({length} of OTLP JSON).",

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from warpspan.report.text import ABSENT, seconds, size
+from warpspan.records.units import seconds, size
+from warpspan.report.blocks import ABSENT
 
 _HOT_C = 85
 _WIDE = 100

@@ -90,6 +90,20 @@ class Emitter:
         return flushed
 
 
+def private_provider() -> trace.TracerProvider | None:
+    """A provider that records spans and exports none; None where the program has set one."""
+    # Imported late: instrumenting needs the API alone.
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return TracerProvider(
+            sampler=ALWAYS_ON, resource=Resource.get_empty(), shutdown_on_exit=False
+        )
+    return None
+
+
 def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
     """Whether a provider flushed in time.
 

@@ -56,14 +56,16 @@ def call(switch: Switch, origin: str, open_: Open) -> Wrap:
                         library_call = open_library_call(tracker, opened)
                 except Exception as error:  # a library that changed its ways
                     guard.caught(origin, error)
-            if opened is None or library_call is None:
+            if tracker is None or opened is None or library_call is None:
                 return function(self, *args, **kwargs)
             try:
                 if library_call.recorded:
                     _guarded(origin, opened.opened, library_call)
+                    library_call.begin(tracker.user_hooks, self, args, kwargs)
                 value = function(self, *args, **kwargs)
                 if library_call.recorded:
                     _guarded(origin, opened.result, value, library_call)
+                    library_call.returned(value)
             except BaseException as error:
                 library_call.fail(error)
                 raise

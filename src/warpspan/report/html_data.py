@@ -91,16 +91,19 @@ def timeline(observation: Observation) -> Timeline:
     resolution_ns = 0
     while sum(map(len, merged)) > SLICES_MAX:
         resolution_ns = max(2 * resolution_ns, (end_ns - first_ns) // SLICES_MAX, 1)
-        merged = [
-            list(_coarse(lane, resolution_ns, track)) for _, track, _, lane in held
-        ]
+        merged = [list(_coarse(lane, resolution_ns, track)) for _, track, _, lane in held]
     names: dict[str, int] = {}
     drawn = []
     for (group, track, number, _), lane in zip(held, merged, strict=True):
         flat: list[float] = []
         for one, count in lane:
             name = names.setdefault(one.name, len(names))
-            flat += [(one.start_ns - first_ns) / 1000, (one.end_ns - one.start_ns) / 1000, name, count]
+            flat += [
+                (one.start_ns - first_ns) / 1000,
+                (one.end_ns - one.start_ns) / 1000,
+                name,
+                count,
+            ]
         title = track if number == 0 else f"{track} {number + 1}"
         drawn.append({"group": group.name, "name": title, "kind": track, "slices": flat})
     kept = sum(map(len, merged))
@@ -153,7 +156,11 @@ def over_time(observation: Observation) -> list[_Json]:
             last_ns = max(level.at_ns for levels in counters.values() for level in levels)
             step_ns = max(1, ceil((last_ns - first_ns + 1) / POINTS_MAX))
             used = sorted(
-                {(level.at_ns - first_ns) // step_ns for levels in counters.values() for level in levels}
+                {
+                    (level.at_ns - first_ns) // step_ns
+                    for levels in counters.values()
+                    for level in levels
+                }
             )
             place = {bucket: number for number, bucket in enumerate(used)}
             lines = []

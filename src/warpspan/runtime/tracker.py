@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -29,6 +30,7 @@ from warpspan.runtime.admission import (
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current, is_open, leave
 from warpspan.runtime.steps import HasSteps, LoopScope, MarkedStep, RepeatedStep, StepScope
 from warpspan.runtime.transfer_attribution import TransferAttribution
+from warpspan.runtime.user_hooks import UserHooks
 from warpspan.runtime.window import SpanSource, Window, disown
 
 Scope: TypeAlias = RepeatedStep | Skipped | StepScope | Window
@@ -60,6 +62,7 @@ class Tracker:
         spans: where spans begin.
         closed: where windows go when they are closed.
         meter: makes the meter of a CUDA device, or None where it has none.
+        user_hooks: what the user wants to be called for calls of modules and libraries.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class Tracker:
         spans: SpanSource,
         closed: ClosedWindows,
         meter: MeterFactory | None = None,
+        user_hooks: UserHooks | None = None,
     ) -> None:
         self.settings = settings
         self._spans = spans
         self._closed = closed
         self._meter = meter
+        self.user_hooks = user_hooks
         self.admission = Admission(settings)
         self.attribution = TransferAttribution(spans)
         self.registry = ModelRegistry(self.admission.of_model)
@@ -140,6 +145,14 @@ class Tracker:
         scope = self.open(model_info.runtime_device, name, attributes, "forward", model_info, seen)
         if cache_call is not None and isinstance(scope, Window):
             scope.cache_call, scope.cache_observer = cache_call, cache_call.observer
+        if self.user_hooks is not None and isinstance(scope, Window):
+            try:
+                scope.cache_call = self.user_hooks.opened(
+                    scope.span, model_info.module(), args, kwargs, cache_call
+                )
+            except BaseException:
+                scope.close()  # a KeyboardInterrupt must not leave the caller inside
+                raise
         return scope
 
     def _open_step(
@@ -212,8 +225,16 @@ class Tracker:
             guard.caught("begin", error)
             return None
 
-    def open_named(self, operation: str, model: torch.nn.Module | str | None) -> Skipped | Window:
-        """A scope for an inference that the user names; module calls inside are its steps."""
+    def open_named(
+        self,
+        operation: str,
+        model: torch.nn.Module | str | None,
+        own_attributes: Mapping[str, Any] | None = None,
+    ) -> Skipped | Window:
+        """A scope for an inference that the user names; module calls inside are its steps.
+
+        Its span has the user's own attributes from its start, beside ours, which come first.
+        """
         try:
             model_info: ModelInfo | str | None = model if isinstance(model, str) else None
             if isinstance(model, torch.nn.Module):
@@ -222,10 +243,14 @@ class Tracker:
             else:
                 runtime_device = self.runtime_devices.current()
             name = model_info.name if isinstance(model_info, ModelInfo) else model_info
+            span_name, attributes = start_of(operation, name, runtime_device)
+            if own_attributes:
+                attributes = {**own_attributes, **attributes}
             outer = self.innermost()
             return self.open(
                 runtime_device,
-                *start_of(operation, name, runtime_device),
+                span_name,
+                attributes,
                 operation,
                 model_info,
                 takes_steps=True,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from warpspan import guard
 from warpspan.probes import clock, garbage
 from warpspan.probes.inputs import Seen
-from warpspan.probes.kv_observer import CacheCall, CacheObserver
+from warpspan.probes.kv_observer import CacheObserver
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import ModelInfo
 from warpspan.probes.runtime_device import ConcurrencyTicket, RuntimeDevice
@@ -21,6 +21,7 @@ from warpspan.probes.transfers import SEALED, SyncCopyCounters
 from warpspan.records import Profile
 from warpspan.runtime.scopes import Skipped, current
 from warpspan.runtime.steps import Call, LoopScope, MarkedStep, StepScope, StepTimeline
+from warpspan.runtime.user_hooks import Returned
 
 
 class SpanSource(Protocol):
@@ -32,7 +33,8 @@ class SpanSource(Protocol):
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
         """Start a span and make it current; None where instrumentation is suppressed.
 
-        The last item of the result says whether the span is recorded.
+        The first item of the result is the span as users know it, the last one says whether it is
+        recorded.
         """
 
     def leave(self, span: Any) -> None:
@@ -66,8 +68,8 @@ class Window:
     began_cpu_ns: int | None = None
     #: The KV caches that were seen in it.
     cache_observer: CacheObserver | None = None
-    #: The module call's own use of a KV cache, where it may have one.
-    cache_call: CacheCall | None = None
+    #: Who is told of the module call's result: of its KV cache, where it may have one.
+    cache_call: Returned | None = None
     concurrency: int | None = None
     cpu_s: float | None = None
     #: Set by the finisher once the device has passed the end.
