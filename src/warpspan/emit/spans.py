@@ -27,10 +27,10 @@ _SUPPRESSED = otel_context._SUPPRESS_INSTRUMENTATION_KEY
 _SUPPRESSED_PLAIN = "suppress_instrumentation"
 
 
-# A span that is current on the caller's thread: the span, recording or not, the context in which
-# it is current (metrics recorded in it get exemplars), what puts the former one back, what it was
-# started with, and whether it is recorded. A plain tuple, since a named one costs the caller three times as much.
-OpenSpan: TypeAlias = tuple[Span, otel_context.Context, Any, dict[str, Any], bool]
+# A span on the caller's thread: the span, recording or not, the context in which it is current
+# (metrics recorded in it get exemplars), the one that was current before, what it was started
+# with, and whether it is recorded. A plain tuple, since a named one costs the caller three times as much.
+OpenSpan: TypeAlias = tuple[Span, otel_context.Context, otel_context.Context, dict[str, Any], bool]
 
 
 class Spans:
@@ -46,7 +46,7 @@ class Spans:
         self._step_spans = steps == StepMode.SPANS
 
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> OpenSpan | None:
-        """Start a span and make it current; None where instrumentation is suppressed."""
+        """Start a span that `enter` makes current; None where instrumentation is suppressed."""
         outer = otel_context.get_current()
         if outer.get(_SUPPRESSED) or outer.get(_SUPPRESSED_PLAIN):
             return None
@@ -58,22 +58,23 @@ class Spans:
             guard.caught("span", error)
             span = NonRecordingSpan(trace.get_current_span(outer).get_span_context())
         inner = trace.set_span_in_context(span, outer)
-        return span, inner, otel_context.attach(inner), attributes, span.is_recording()
+        return span, inner, outer, attributes, span.is_recording()
+
+    def enter(self, opened: OpenSpan) -> None:
+        """Make it current."""
+        otel_context.attach(opened[1])
 
     def leave(self, opened: OpenSpan) -> None:
         """Make current what was before."""
         # A generator may be resumed, and its span left, in another context: nothing of ours is
         # current there, and OpenTelemetry would log an error with a traceback.
-        _, inner, token, _, _ = opened
-        if otel_context.get_current() is inner:
-            otel_context.detach(token)
+        # Not by `detach`, which swallows what a signal handler raises in it.
+        if otel_context.get_current() is opened[1]:
+            otel_context.attach(opened[2])
 
     def request(self, opened: OpenSpan | None) -> int:
         """The trace that was current when a span started, or now for None; 0 for none."""
-        # What puts the former context back holds it.
-        outer = None if opened is None else getattr(opened[2], "old_value", None)
-        if opened is not None and not isinstance(outer, otel_context.Context):
-            return 0
+        outer = None if opened is None else opened[2]
         return trace.get_current_span(outer).get_span_context().trace_id
 
     def ids(self, opened: OpenSpan) -> tuple[str, str, str]:

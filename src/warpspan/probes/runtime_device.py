@@ -73,7 +73,8 @@ class RuntimeDevice:
         self.name = name
         self.meter: UsageMeter | None = None
         self.is_host = device.type == "cpu"
-        self.open = 0
+        # Ids of the inferences on it: an interrupted one is counted out once, however far it came.
+        self._inside: set[int] = set()
         #: Inferences so far.
         self.begun = 0
         self.allocated_bytes: int | None = None
@@ -87,21 +88,32 @@ class RuntimeDevice:
         """What metrics are made from when they are collected."""
         return DeviceState(self.device, self.open, self.allocated_bytes, self.reserved_bytes)
 
-    def enter(self) -> ConcurrencyTicket:
+    @property
+    def open(self) -> int:
+        """How many inferences are open."""
+        return len(self._inside)
+
+    def enter(self, inference: object) -> ConcurrencyTicket:
         """Count an inference in."""
         with self._lock:
-            others, begun = self.open, self.begun
-            self.open = others + 1
+            inside, begun = self._inside, self.begun
+            others = len(inside)
+            inside.add(id(inference))
             self.begun = begun + 1
             return others, begun, self._last_end_ns
 
-    def leave(self, entrance: ConcurrencyTicket, ended_ns: int) -> int:
-        """Count it out: how many were open at some time while it was, itself included."""
+    def leave(
+        self, inference: object, entrance: ConcurrencyTicket | None, ended_ns: int
+    ) -> int | None:
+        """Count it out: how many were open at some time while it was, itself included.
+
+        None for one that was interrupted in `enter`.
+        """
         with self._lock:
-            self.open -= 1
+            self._inside.discard(id(inference))
             if self._last_end_ns is None or ended_ns > self._last_end_ns:
                 self._last_end_ns = ended_ns
-            return entrance[0] + self.begun - entrance[1]
+            return None if entrance is None else entrance[0] + self.begun - entrance[1]
 
 
 #: Makes the meter of a CUDA device, or None where it has none.

@@ -278,15 +278,18 @@ class Tracker:
             window.sync_copies = arrived
         try:
             window.begin()
+            self._spans.enter(span)
         except BaseException:
-            window.close()  # a KeyboardInterrupt must not leave the caller inside
+            window.close()
             raise
         return window
 
     def _on_close(self, window: Window) -> None:
         try:
-            if leave(window):
+            try:
                 self._spans.leave(window.span)
+            finally:
+                leave(window)
             if current.get() is not NO_SCOPE:
                 self.innermost()
             if window.runtime_device.timeline is not None:
