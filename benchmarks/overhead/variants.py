@@ -240,12 +240,13 @@ class HandWritten(Variant):
         with self._tracer.start_as_current_span(self._name, attributes=self._start) as span:
             recording = span.is_recording()
             began_cpu_ns = time.thread_time_ns() if recording else 0
-            collected = garbage.state  # what a callback of the collector counts, as warpspan's does
+            # What a callback of the collector counts, as warpspan's does.
+            collected = garbage.state[0]
             try:
                 return self.model(x)
             finally:
                 ended_ns = time.perf_counter_ns()
-                gc_s, gc_count = garbage.between(collected, garbage.state)
+                gc_s, gc_count = garbage.between(collected, garbage.state[0])
                 ended_cpu_ns = time.thread_time_ns() if recording else 0
                 with self._lock:
                     concurrency = others + self._begun - begun

@@ -6,12 +6,14 @@ import functools
 import importlib
 import inspect
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from warpspan import guard
 from warpspan.instrumentor import WarpspanInstrumentor, active_session, active_tracker
+from warpspan.runtime.scopes import current, unwind
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +79,80 @@ def _warn_ended(operation: str, attributes: Mapping[str, AttributeValue]) -> Non
         )
 
 
-class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inference("rerank")
+class _Block:
+    """A `with` block that is a scope; threads and tasks may be inside the same object at once.
+
+    Python may run a signal handler between the end of a block and the first instruction of its
+    `__exit__`. The `with` statement then lets go of the object, and its scope is closed.
+    """
+
+    def __init__(self) -> None:
+        self._scopes: list[Any] = []
+        self._dropped: weakref.ref[Any] | None = None
+
+    def _open(self) -> Any:
+        """The scope; None where nothing is recorded."""
+        raise NotImplementedError
+
+    def _given(self, scope: Any) -> Any:  # noqa: ARG002 - for those who give something
+        """What `as` names."""
+        return None
+
+    def __enter__(self) -> Any:
+        before = current.get()
+        count = len(self._scopes)
+        try:
+            if self._dropped is None:
+                self._dropped = weakref.ref(self, functools.partial(_close, self._scopes))
+            scope = self._open()
+            self._scopes.append(scope)
+            return self._given(scope)
+        except BaseException:
+            del self._scopes[count:]
+            unwind(before)
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        count = len(self._scopes)
+        try:
+            self._end(error)
+        except BaseException:
+            if len(self._scopes) == count:
+                self._end(error)
+            raise
+
+    def _end(self, error: BaseException | None) -> None:
+        scopes = self._scopes
+        # Each thread and task leaves its own.
+        for scope in reversed(scopes):
+            if scope is not None and scope.is_current:
+                break
+        else:
+            scope = scopes[-1]
+        if scope is not None:
+            if error is not None:
+                scope.fail(error)
+            scope.close()
+        if len(scopes) == 1:
+            self._dropped = None
+        scopes.remove(scope)
+
+
+def _close(scopes: list[Any], _: object) -> None:
+    for scope in reversed(scopes):
+        if scope is not None:
+            scope.close()
+    tracker = active_tracker()
+    if tracker is not None:
+        tracker.innermost()  # those around them may have ended meanwhile
+
+
+class inference(_Block):  # noqa: N801 - reads as the verb it is: with warpspan.inference("rerank")
     """Records what runs inside as one inference, its module calls as steps of it.
 
     For code that has no module call of its own: compiled functions, engines, loops. Works as a
@@ -110,40 +185,20 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
         self._operation = operation
         self._model = model
         self._attributes = attributes
-        self._scopes: list[Skipped | Window | None] = []
+        super().__init__()
 
-    def __enter__(self) -> OpenInference:
+    def _open(self) -> Skipped | Window | None:
         tracker = active_tracker()
         if tracker is None:
-            self._scopes.append(None)
-            return _NOT_RECORDED
-        scope = tracker.open_named(self._operation, self._model, self._attributes)
-        self._scopes.append(scope)
+            return None
+        return tracker.open_named(self._operation, self._model, self._attributes)
+
+    def _given(self, scope: Any) -> OpenInference:
         # A window takes steps, a call that is not recorded takes none.
-        return OpenInference(scope) if scope.takes_steps else _NOT_RECORDED  # type: ignore[arg-type]
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        scope = self._take()
-        if scope is not None:
-            if error is not None:
-                scope.fail(error)
-            scope.close()
-
-    def _take(self) -> Skipped | Window | None:
-        # Several threads and tasks may be inside the same object: each leaves its own.
-        for scope in reversed(self._scopes):
-            if scope is not None and scope.is_current:
-                self._scopes.remove(scope)
-                return scope
-        return self._scopes.pop()
+        return OpenInference(scope) if scope is not None and scope.takes_steps else _NOT_RECORDED
 
     async def __aenter__(self) -> OpenInference:
-        return self.__enter__()
+        return self.__enter__()  # type: ignore[no-any-return]
 
     async def __aexit__(
         self,
@@ -178,7 +233,7 @@ class inference:  # noqa: N801 - reads as the verb it is: with warpspan.inferenc
         return run
 
 
-class step:  # noqa: N801 - as inference
+class step(_Block):  # noqa: N801 - as inference
     """Marks what runs inside as one step of the inference that is open, for loops of your own.
 
     The module calls inside are part of the step. With the names `prefill` and `decode` the
@@ -192,31 +247,16 @@ class step:  # noqa: N801 - as inference
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
-        self._marks: list[MarkedStep | None] = []
+        super().__init__()
 
-    def __enter__(self) -> None:
+    def _open(self) -> MarkedStep | None:
         tracker = active_tracker()
-        mark = None
-        if tracker is not None:
-            # Imported late: it needs torch.
-            from warpspan.runtime.library_calls import open_mark
+        if tracker is None:
+            return None
+        # Imported late: it needs torch.
+        from warpspan.runtime.library_calls import open_mark
 
-            mark = open_mark(tracker, self._name)
-        self._marks.append(mark)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # Several threads may be inside the same object: each leaves its own.
-        mark = next((mark for mark in reversed(self._marks) if mark and mark.is_current), None)
-        if mark is None:
-            self._marks.pop()
-        else:
-            self._marks.remove(mark)
-            mark.close()
+        return open_mark(tracker, self._name)
 
 
 class capture:  # noqa: N801 - as inference

@@ -278,6 +278,11 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
+def set_default(variable: str, value: str) -> None:
+    """Set an environment variable of this process that nobody has set."""
+    os.environ.setdefault(variable, value)
+
+
 def has_dcgm_exporter(environ: Mapping[str, str]) -> bool:
     """Whether a variable names a dcgm-exporter, as Kubernetes sets for a namespace's services."""
     return any("DCGM_EXPORTER" in name for name in environ)

@@ -97,7 +97,7 @@ def test_idle_time_of_the_host(host_clock):
 def test_collections_of_garbage():
     """Their time and number between begin and end; nothing where nobody counted."""
     window = closed_window(host())
-    window.garbage_start, window.garbage_end = (1, 1_000_000_000, 5), (3, 1_500_000_000, 5)
+    window.garbage_start, window.garbage_end = (1, 1_000_000_000, 5), (5, 1_500_000_000, 5)
     assert Timing(concurrency=1, gc_time_s=0.5, gc_count=2) == (
         assemble(window, device_done=True).timing
     )

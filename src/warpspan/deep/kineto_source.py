@@ -7,7 +7,6 @@ for: by `profile_all_threads`, since a profiler sees those of its own thread els
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch.autograd import profiler
 from torch.profiler import ProfilerActivity
 
+from warpspan.config import set_default
 from warpspan.deep.other_profilers import UserProfilers, tool_in
 
 _NO_OPERATORS = (
@@ -94,5 +94,5 @@ def _spare_graphs() -> None:
     """
     version = torch.version.cuda
     if version is not None and tuple(map(int, version.split(".")[:2])) < (12, 6):
-        os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
-        os.environ.setdefault("TEARDOWN_CUPTI", "0")
+        set_default("DISABLE_CUPTI_LAZY_REINIT", "1")
+        set_default("TEARDOWN_CUPTI", "0")

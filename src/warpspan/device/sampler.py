@@ -102,6 +102,7 @@ class Sampler:
             self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
+        guard.on_own_thread()
         try:
             self.driver = self.driver or self._open_driver()
             if not self.driver.open() and self.driver.hopeless:

@@ -42,6 +42,7 @@ class Emitter:
         self.unrecorded = UNRECORDED
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
+        self.enter = self._spans.enter
         self.leave = self._spans.leave
         self.request = self._spans.request
         self.ids = self._spans.ids
@@ -114,6 +115,7 @@ def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
     flushed: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def run() -> None:
+        guard.on_own_thread()
         try:
             flushed.put(flush(round((timeout_s + _PROVIDER_MARGIN_S) * 1e3)) is not False)
         except Exception as error:

@@ -195,6 +195,7 @@ class Finisher:
         self._bell.put(None)
 
     def _run(self) -> None:
+        guard.on_own_thread()
         quiet = 0
         time.sleep(_PACE_S)
         while True:

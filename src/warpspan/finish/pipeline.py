@@ -78,6 +78,9 @@ class Pipeline:
             window: the inference.
             device_done: its device times can be read.
         """
+        if window.finished:  # an interrupt had it handed over twice
+            return
+        window.finished = True
         draft = assemble(window, device_done=device_done)
         for contributor in self._contributors:
             try:

@@ -49,10 +49,10 @@ class CaptureGate:
 
         It counts as ended, too, when the graph is gone.
         """
-        key, entries = id(graph), self._open
-        reference = weakref.ref(graph, lambda _: entries.pop(key, None))
+        key = id(graph)
+        reference = weakref.ref(graph, functools.partial(self._open.pop, key))
         with self._lock:
-            entries[key] = reference, time.monotonic()
+            self._open[key] = reference, time.monotonic()
 
     def closed(self, graph: Any) -> None:
         """A capture ended, or never began. May be said more than once."""

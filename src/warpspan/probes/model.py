@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -147,12 +148,12 @@ class ModelRegistry:
         key = id(module)
         model_info = self._infos.get(key)
         if model_info is None or not model_info.is_current(module):
-            infos = self._infos
-            model_info = ModelInfo(module, lambda _: infos.pop(key, None))
+            # In C: what a signal handler raises in a weak reference's callback would be lost.
+            model_info = ModelInfo(module, functools.partial(self._infos.pop, key))
             model_info.skip_reason = self._skip_reason(model_info)
             model_info.recorded = model_info.skip_reason is None
             if model_info.skip_reason is not SkipReason.CONSTRUCTION:  # which ends
-                infos[key] = model_info
+                self._infos[key] = model_info
         return model_info
 
     def forget(self) -> None:

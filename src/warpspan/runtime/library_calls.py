@@ -132,12 +132,15 @@ def open_library_call(tracker: Tracker, call: OpenCall) -> LibraryCall | None:
         library_call = LibraryCall(window, owned=owned)
         if isinstance(window, Window):
             library_call._loop = LoopScope(window, call.phase)
-    except Exception as error:
-        guard.caught("begin", error)
-    except BaseException:
-        if library_call is not None:
-            library_call.close()  # a KeyboardInterrupt must not leave the caller inside
-        raise
+    except BaseException as error:
+        try:
+            if not isinstance(error, Exception):
+                raise
+            guard.caught("begin", error)
+        except BaseException:  # an interrupt
+            if library_call is not None:
+                library_call.close()
+            raise
     return library_call
 
 

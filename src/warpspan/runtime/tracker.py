@@ -310,16 +310,18 @@ class Tracker:
             window.sync_copies = arrived
         try:
             window.begin()
+            self._spans.enter(span)
         except BaseException:
-            window.close()  # a KeyboardInterrupt must not leave the caller inside
+            window.close()
             raise
         return window
 
     def _on_close(self, window: Window) -> None:
         try:
-            left = leave(window)
-            if left:
+            try:
                 self._spans.leave(window.span)
+            finally:
+                left = leave(window)
             if current.get() is not NO_SCOPE:
                 self.innermost()
             if window.runtime_device.timeline is not None:

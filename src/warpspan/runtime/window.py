@@ -31,11 +31,14 @@ class SpanSource(Protocol):
     unrecorded: Any
 
     def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
-        """Start a span and make it current; None where instrumentation is suppressed.
+        """Start a span that `enter` makes current; None where instrumentation is suppressed.
 
         The first item of the result is the span as users know it, the last one says whether it is
         recorded.
         """
+
+    def enter(self, span: Any) -> None:
+        """Make it current."""
 
     def leave(self, span: Any) -> None:
         """Make current again what was current before."""
@@ -46,6 +49,9 @@ class SpanSource(Protocol):
 
 class Window:
     """One open inference, opened by `begin` and closed by `close`, both on the caller's thread.
+
+    An exception of a signal handler may come at any instruction. `close` may be called again then:
+    it finishes what it had begun.
 
     Args:
         runtime_device: where it runs.
@@ -77,6 +83,8 @@ class Window:
     end_event: clock.Lease | None = None
     error_type: str | None = None
     events: clock.Events | None = None
+    #: Set by the finisher, which may be handed a window twice.
+    finished = False
     memory_end: MemoryReading | None = None
     memory_start: MemoryReading | None = None
     #: Of the module called last inside.
@@ -122,11 +130,10 @@ class Window:
         self.start_ns = start_ns
         self.began_ns = began_ns
         self._on_close = on_close
-        self.garbage_start = self.garbage_end = garbage.state
+        self.garbage_start = self.garbage_end = garbage.state[0]
+        self._nested = nested
         if takes_steps:
             self.steps = StepTimeline(began_ns, runtime_device.timeline)
-        if not nested:
-            self.ticket = runtime_device.enter()
         if cpu_time and span[-1]:
             self.thread = threading.get_ident()
             self.began_cpu_ns = clock.thread_ns()
@@ -135,6 +142,8 @@ class Window:
         """Become the current scope and take the opening readings, the device's last."""
         self._token = current.set(self)
         runtime_device = self.runtime_device
+        if not self._nested:
+            self.ticket = runtime_device.enter(self)
         if runtime_device.ledger is not None:
             try:
                 self.peak_holder, self.memory_start = runtime_device.ledger.open()
@@ -153,7 +162,7 @@ class Window:
 
     def fail(self, error: BaseException) -> None:
         """Remember which error left the inference: its class, never its message."""
-        if isinstance(error, GeneratorExit):
+        if isinstance(error, GeneratorExit) or not self.open:
             return  # a consumer that stops early is no error
         kind = type(error)
         name = kind.__qualname__
@@ -161,21 +170,21 @@ class Window:
         if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
             try:
                 self.oom_requested_bytes = requested_bytes(str(error))
-            except Exception:
-                pass  # a class of the host's whose text can't be made gives no size
+            except Exception as unreadable:  # a text that can't be made gives no size
+                guard.let_through(unreadable)
 
     def close(self) -> None:
         """Take the closing readings, the device's first, and hand the window on. Never raises."""
         if not self.open:
             return
-        self.open = self.covers = self.takes_steps = False
+        self.covers = self.takes_steps = False
         if self.events is not None:
             try:
                 self.end_event = self.runtime_device.timeline.end(self.events)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("device events", error)
         self.ended_ns = clock.host_ns()
-        self.garbage_end = garbage.state
+        self.garbage_end = garbage.state[0]
         if self.began_cpu_ns is not None and self.thread == threading.get_ident():
             self.cpu_s = (clock.thread_ns() - self.began_cpu_ns) / 1e9
         if self.peak_holder is not None:
@@ -183,12 +192,13 @@ class Window:
                 self.memory_end = self.runtime_device.ledger.close(self.peak_holder)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("memory", error)
-        if self.ticket is not None:
-            self.concurrency = self.runtime_device.leave(self.ticket, self.ended_ns)
+        if not self._nested:
+            self.concurrency = self.runtime_device.leave(self, self.ticket, self.ended_ns)
         if self.cache_observer is not None:
             self.cache_call = None
             self.cache_observer.close()
         self._on_close(self)
+        self.open = False
 
     @property
     def window(self) -> Window:

@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.dynamo import skip_frame
-from warpspan.runtime.scopes import current
+from warpspan.runtime.scopes import current, left_by
 from warpspan.runtime.tracker import Tracker
 
 # Looked up by every module call: a global of this module is found sooner than a closure's cell.
@@ -89,17 +89,26 @@ def outermost(
         kwargs: likewise.
     """
     tracker = switch.tracker
-    scope = None if tracker is None else tracker.open_call(module, args, kwargs)
-    if scope is None:
-        return call(*args, **kwargs)
+    before = _scope()
+    scope = None
+    done = False
+    # An exception of a signal handler may come at any instruction, also in the first handler.
     try:
-        result = call(*args, **kwargs)
+        try:
+            if tracker is not None:
+                scope = tracker.open_call(module, args, kwargs)
+            if scope is None:
+                return call(*args, **kwargs)
+            result = call(*args, **kwargs)
+            if scope.cache_call is not None:
+                scope.cache_call.returned(result)
+            scope.close()
+        except BaseException as error:
+            left_by(error, scope, before)
+            done = True
+            raise
     except BaseException as error:
-        scope.fail(error)
+        if not done:
+            left_by(error, scope, before)
         raise
-    else:
-        if scope.cache_call is not None:
-            scope.cache_call.returned(result)
-        return result
-    finally:
-        scope.close()
+    return result
