@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,6 @@ from torch import nn
 
 import warpspan
 from warpspan.instrumentor import active_session
-
 
 # Many times what fits before the interrupt.
 _MOST_CALLS = 2_000
@@ -65,11 +65,11 @@ class Load:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._x = torch.zeros(2, 4)
-        self._models: list[Callable[[], Any]] = [
-            lambda linear=nn.Linear(4, 4).eval(): linear(self._x),
-            lambda lstm=nn.LSTM(4, 4, batch_first=True).eval(): lstm(self._x[None]),
-            lambda layer=nn.TransformerEncoderLayer(4, 2, 8).eval(): layer(self._x[None]),
-            lambda deep=nn.Sequential(*(nn.Linear(4, 4) for _ in range(20))).eval(): deep(self._x),
+        self._models = [
+            functools.partial(nn.Linear(4, 4).eval(), self._x),
+            functools.partial(nn.LSTM(4, 4, batch_first=True).eval(), self._x[None]),
+            functools.partial(nn.TransformerEncoderLayer(4, 2, 8).eval(), self._x[None]),
+            functools.partial(nn.Sequential(*(nn.Linear(4, 4) for _ in range(20))).eval(), self._x),
         ]
         self._broken = [
             Broken(ValueError("wrong")).eval(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from warpspan.probes.memory import process_rss_bytes
 
 # What the last quarter may have more than the second one: the first warms up.
 _RSS_SHARE, _RSS_BYTES = 0.03, 16 << 20
+_TASKS = Path("/proc/self/task")
 _SLACK = {"threads": 2, "descriptors": 4, "children": 1, "series": 0}
 
 
@@ -38,12 +38,9 @@ def read(reader: InMemoryMetricReader) -> Reading:
     """Look at this process. Needs Linux."""
     return Reading(
         process_rss_bytes() or 0,
-        len(os.listdir("/proc/self/task")),
-        len(os.listdir("/proc/self/fd")),
-        sum(
-            len(Path(f"/proc/self/task/{task}/children").read_text().split())
-            for task in os.listdir("/proc/self/task")
-        ),
+        sum(1 for _ in _TASKS.iterdir()),
+        sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        sum(len((task / "children").read_text().split()) for task in _TASKS.iterdir()),
         _series(reader),
     )
 

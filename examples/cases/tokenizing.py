@@ -43,7 +43,9 @@ def tokenize(texts: list[str]) -> torch.Tensor:
 
 def tokenize_on_device(texts: list[str]) -> torch.Tensor:
     """A token for each byte, on the device."""
-    raw = b"".join(text.encode("latin-1", "replace")[:LENGTH].ljust(LENGTH, b"\0") for text in texts)
+    raw = b"".join(
+        text.encode("latin-1", "replace")[:LENGTH].ljust(LENGTH, b"\0") for text in texts
+    )
     ids = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(len(texts), LENGTH)
     ids = ids.to(device()).long()
     return torch.where((ids >= 65) & (ids <= 90), ids + 32, ids)

@@ -111,21 +111,45 @@ def run(
 @app.command()
 def report(
     file: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="FILE",
+            metavar="[FILE]",
             help="OTLP JSON lines, as `warpspan run` and OpenTelemetry's file exporters write "
             "them, a trace of PyTorch's, TensorFlow's or JAX's profiler, or a directory of "
             "traces. - reads standard input.",
             show_default=False,
         ),
-    ],
+    ] = None,
     *,
+    tempo: Annotated[
+        str | None, typer.Option(metavar="URL", help="Read from Tempo, such as http://host:3200.")
+    ] = None,
+    jaeger: Annotated[
+        str | None, typer.Option(metavar="URL", help="Read from Jaeger, such as http://host:16686.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How far back: 15m, 2h, 7d.", show_default="1h"),
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One service alone.", show_default="all")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="ID", help="One trace alone.", show_default=False)
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'NAME: VALUE'",
+            help="Sent to the store, such as 'Authorization: Bearer …'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
     ] = False,
 ) -> None:
-    """Summarize the inferences in a file, one row per model and operation.
+    """Summarize the inferences in a file or a store, one row per model and operation.
 
     Percentiles are values that occurred (nearest rank), including failed inferences. Device share
     is device time divided by duration. Idle share is the part of the time in which the device had ended
@@ -133,8 +157,22 @@ def report(
 
     Exit code 0: there is a summary. 1: the file has nothing to summarize. 2: wrong usage.
     """
+    given = {
+        "FILE": file,
+        "--since": since,
+        "--service": service,
+        "--trace": trace,
+        "--header": header,
+    }
     try:
-        report_command.report(file, as_json=as_json)
+        store = report_command.chosen(tempo, jaeger, given)
+        if store is None:
+            report_command.report(str(file), as_json=as_json)
+        else:
+            from warpspan.cli import report_stores  # its HTTP client takes a while to import
+
+            wanted = report_stores.Wanted(*store, since or "1h", service, trace, header or ())
+            report_stores.report_store(wanted, as_json=as_json)
     except report_command.CannotReportError as error:
         fail(str(error), error.code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +25,7 @@ from warpspan.report.devices import DeviceLine, summarize_devices
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.report.verdict_text import render_advice
-from warpspan.sources.otlp_json import OtlpJsonReader
+from warpspan.sources.otlp_json import Lines, OtlpJsonReader
 from warpspan.sources.traces import TraceError
 
 _PROGRESS_FROM_BYTES = 16 << 20
@@ -59,6 +59,13 @@ def report(file: str, *, as_json: bool) -> None:
     summary, reader, advice = read(file)
     if not summary.rows:
         raise CannotReportError(nothing(reader, name), 1)
+    present(name, summary, reader, advice, as_json=as_json)
+
+
+def present(
+    name: str, summary: Summary, reader: OtlpJsonReader, advice: Advice, *, as_json: bool
+) -> None:
+    """Print a summary as text or JSON."""
     if as_json:
         print(json.dumps(_to_json(name, summary, reader) | advice.to_json(), indent=2))
     else:
@@ -80,17 +87,49 @@ def read(file: str) -> tuple[Summary, OtlpJsonReader, Advice]:
         CannotReportError: the file can't be read at all.
     """
     with opened(file) as stream:
-        reader, history, recent = OtlpJsonReader(stream), History(), Recent()
-        summary = summarize(recent.passing(history.passing(reader)))
-        levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
-        summary = summary._replace(leaks=history.leaks(levels, reader.counted_by_model()))
-        caches = [
-            CacheState(model, Device(""), size, count, score)
-            for (_, model), (size, count, score) in reader.kv_cache_levels().items()
-        ]
-        samples = reader.device_samples()
-        observation = recent.observation(reader.requests, samples, caches or None)
-        return summary, reader, advise(observation)
+        return read_lines(stream)
+
+
+def read_lines(lines: Lines) -> tuple[Summary, OtlpJsonReader, Advice]:
+    """The summary of lines of OTLP JSON, the reader with its counts, and the advice."""
+    reader, history, recent = OtlpJsonReader(lines), History(), Recent()
+    summary = summarize(recent.passing(history.passing(reader)))
+    levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
+    summary = summary._replace(leaks=history.leaks(levels, reader.counted_by_model()))
+    caches = [
+        CacheState(model, Device(""), size, count, score)
+        for (_, model), (size, count, score) in reader.kv_cache_levels().items()
+    ]
+    samples = reader.device_samples()
+    observation = recent.observation(reader.requests, samples, caches or None)
+    return summary, reader, advise(observation)
+
+
+def chosen(
+    tempo: str | None, jaeger: str | None, given: Mapping[str, object]
+) -> tuple[str, str] | None:
+    """Kind and address of the store that the options name; None where they name a file.
+
+    Args:
+        tempo: the value of --tempo.
+        jaeger: the value of --jaeger.
+        given: the values of FILE and of the options that go with a store.
+
+    Raises:
+        CannotReportError: the options contradict each other.
+    """
+    stores = [(kind, url) for kind, url in (("tempo", tempo), ("jaeger", jaeger)) if url]
+    if len(stores) > 1:
+        raise CannotReportError("give --tempo or --jaeger, not both", 2)
+    if stores:
+        if given["FILE"] is not None:
+            raise CannotReportError(f"give FILE or --{stores[0][0]}, not both", 2)
+        return stores[0]
+    if alone := [name for name, value in given.items() if value and name != "FILE"]:
+        raise CannotReportError(f"{alone[0]} needs --tempo URL or --jaeger URL", 2)
+    if given["FILE"] is None:
+        raise CannotReportError("give a FILE, or --tempo URL, or --jaeger URL", 2)
+    return None
 
 
 def output_console(*, stderr: bool) -> Console:

@@ -240,7 +240,7 @@ class Lines:
     ) -> None:
         self._lines = self._read(store, ids, passed)
 
-    def readline(self, _: int = -1) -> bytes:
+    def readline(self, _limit: int = -1, /) -> bytes:
         """The next line; empty at the end.
 
         Raises:
