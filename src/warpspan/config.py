@@ -132,6 +132,9 @@ class Kind(NamedTuple):
 
 FLAG = Kind(_flag, "true or false", bool)
 PATTERNS = Kind(_patterns, "class names or patterns, separated by commas", list[str])
+ENTRY_POINTS = Kind(
+    _patterns, "names such as package.module:Class.method, separated by commas", list[str]
+)
 SIZE = Kind(_size, "a whole number from 16 to 1000000", int)
 SECONDS = Kind(_seconds, "seconds from 0 to 3600", float)
 PERIOD = Kind(_period, "seconds from 0.1 to 10, or 0 for none", float)
@@ -173,6 +176,13 @@ class Settings:
     )
     excluded_models: tuple[str, ...] = _option(
         (), PATTERNS, "Model classes that are not recorded, such as `Tiny*,Reranker`."
+    )
+    entry_points: tuple[str, ...] = _option(
+        (),
+        ENTRY_POINTS,
+        "Methods and functions each call of which is one inference, such as "
+        "`package.module:Class.method,package.module:function`.",
+        "entry_points.md",
     )
     memory: bool = _option(True, FLAG, "Read the allocator's counters around each inference.")
     transfers: bool = _option(

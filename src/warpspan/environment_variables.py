@@ -12,6 +12,9 @@ OTEL_PYTHON_WARPSPAN_PARAMETERLESS = "OTEL_PYTHON_WARPSPAN_PARAMETERLESS"
 OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS = "OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS"
 """Model classes that are not recorded, such as `Tiny*,Reranker`. Give class names or patterns, separated by commas; default none."""
 
+OTEL_PYTHON_WARPSPAN_ENTRY_POINTS = "OTEL_PYTHON_WARPSPAN_ENTRY_POINTS"
+"""Methods and functions each call of which is one inference, such as `package.module:Class.method,package.module:function`. Give names such as package.module:Class.method, separated by commas; default none."""
+
 OTEL_PYTHON_WARPSPAN_MEMORY = "OTEL_PYTHON_WARPSPAN_MEMORY"
 """Read the allocator's counters around each inference. Give true or false; default `true`."""
 

@@ -179,7 +179,7 @@ class Session:
         trace_check.patch(patches, switch)
         if settings.memory:
             peak_memory.patch(patches, self._ledger)
-        registry.patch(patches, switch)
+        registry.patch(patches, switch, settings.entry_points)
         self._profilers.patch(patches)
         if settings.transfers:
             syncs.patch(patches, switch)

@@ -24,7 +24,8 @@ from warpspan.runtime.scopes import current, unwind
 from warpspan.runtime.steps import LoopScope
 
 _is_dynamo_compiling = torch.compiler.is_dynamo_compiling
-_MARK = "_warpspan_wraps"
+#: The attribute of what we put over a method: the switch that it is for.
+MARK = "_warpspan_wraps"
 
 Wrap = Callable[[Any], Callable[..., Any]]
 #: Says what a call is, by the object, the arguments and the keyword arguments; None for nothing.
@@ -285,10 +286,10 @@ class Family:
         if getattr(original, "__isabstractmethod__", False):
             return
         # What somebody else has put over ours has its mark, too, if it was made by functools.wraps.
-        if getattr(original, "__dict__", {}).get(_MARK) is self._switch:
+        if getattr(original, "__dict__", {}).get(MARK) is self._switch:
             return
         wrapper = wrap(original)
-        setattr(wrapper, _MARK, self._switch)
+        setattr(wrapper, MARK, self._switch)
         setattr(holder, name, wrapper)
         self._wrapped.setdefault(holder, {})[name] = weakref.ref(wrapper)
 

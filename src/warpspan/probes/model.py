@@ -239,7 +239,7 @@ def _engine_device(module: torch.nn.Module) -> torch.device:
 
 
 def _holds_modules(module: torch.nn.Module) -> bool:
-    return bool(module._modules) or any(
+    return next(module.children(), None) is not None or any(
         isinstance(value, torch.nn.Module)
         or (
             isinstance(value, (list, tuple))
