@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from warpspan import __version__
+from warpspan.cli import profile as profile_command
 from warpspan.cli import report as report_command
 from warpspan.cli import run as run_command
 from warpspan.cli.ending import interrupted
@@ -105,6 +106,58 @@ def run(
     try:
         run_command.run(command, output)
     except CannotRunError as error:
+        fail(str(error), error.code)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def profile(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND",
+            help="The program and its arguments, after --.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    inferences: Annotated[
+        int,
+        typer.Option("--inferences", "-n", min=1, max=1000, help="Inferences to record in detail."),
+    ] = 20,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="New directory for traces and spans.",
+            show_default="warpspan-profile-TIME-PID in the working directory",
+        ),
+    ] = None,
+    pid: Annotated[
+        int | None,
+        typer.Option(
+            help="Profile the next inferences of a running process instead. It must have been "
+            "started with OTEL_PYTHON_WARPSPAN_DEEP_SIGNAL and OTEL_PYTHON_WARPSPAN_DEEP_DIRECTORY.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run a program and record its first inferences with kernels, operators and shapes.
+
+    As `warpspan run`, and those inferences run under PyTorch's profiler, which slows them down.
+    When the program ends, the report of the traces follows on standard error.
+
+    Exit code: that of the program. 2: wrong usage. With --pid 1: nothing was recorded.
+    """
+    if (pid is None) == (not command):
+        fail("give either a program after -- or --pid", 2)
+    try:
+        if pid is not None:
+            profile_command.attach(pid)
+        else:
+            profile_command.run(command or [], output, inferences)
+    except (CannotRunError, profile_command.CannotProfileError) as error:
         fail(str(error), error.code)
 
 

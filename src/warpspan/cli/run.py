@@ -38,7 +38,7 @@ def run(command: Sequence[str], output: Path | None) -> NoReturn:
         CannotRunError: with a sentence that says why it was not started.
     """
     process.check_system()
-    _check_installed()
+    check_installed()
     program = process.find(command[0], os.environ.get("PATH", os.defpath))
     file = _default_output() if output is None else output
     _claim(file)
@@ -49,11 +49,16 @@ def run(command: Sequence[str], output: Path | None) -> NoReturn:
         try:
             _show(file, program, remove_empty=output is None)
         except Exception as error:
-            _say(f"warpspan: can't summarize {file}: {error}")
+            say(f"warpspan: can't summarize {file}: {error}")
     process.exit_like(status)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Find out whether everything is there that records and exports.
+
+    Raises:
+        CannotRunError: something is missing.
+    """
     for module in _NEEDED:
         try:
             found = importlib.util.find_spec(module)
@@ -96,13 +101,13 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     """The summary and what to do with the file, or why there is none."""
     summary, reader, advice = read(str(file))
     if not summary.rows:
-        why = [*reasons(os.environ), *_other_python(program)]
+        why = [*reasons(os.environ), *other_python(program)]
         if skipped := describe(reader.skipped):
             why.append(f"{skipped}.")
         empty = reader.lines == 0
         found = "no telemetry was written" if empty else nothing(reader, str(file))
-        _say(f"warpspan: no inferences recorded: {found}.")
-        _say(" ".join(why) if why else _USUAL_REASONS)
+        say(f"warpspan: no inferences recorded: {found}.")
+        say(" ".join(why) if why else _USUAL_REASONS)
         if empty and remove_empty:
             file.unlink()
         return
@@ -113,14 +118,14 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     console.print()
     for line in (
         f"Recorded in {file} ({length} of OTLP JSON).",
-        f"  again   {_ourselves()} report {name}",
+        f"  again   {ourselves()} report {name}",
         f"  Jaeger  grep resourceSpans {name} > traces.json  # then upload it in Jaeger's UI",
         f"  others  OpenTelemetry Collector, receiver otlp_json_file, as in {_IMPORT}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _ourselves() -> str:
+def ourselves() -> str:
     """This command as the user's shell finds it."""
     found = shutil.which("warpspan")
     if found is not None and Path(found).absolute().parent == Path(sys.executable).parent:
@@ -128,7 +133,7 @@ def _ourselves() -> str:
     return f"{shlex.quote(sys.executable)} -m warpspan"
 
 
-def _other_python(program: str) -> list[str]:
+def other_python(program: str) -> list[str]:
     """A Python that is not the one with warpspan has none of this."""
     is_python = Path(program).name.startswith("python")
     if is_python and Path(program).absolute().parent != Path(sys.executable).absolute().parent:
@@ -136,5 +141,6 @@ def _other_python(program: str) -> list[str]:
     return []
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Print one sentence on standard error."""
     Console(stderr=True, soft_wrap=True).print(sentence, markup=False, highlight=False)

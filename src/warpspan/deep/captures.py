@@ -11,6 +11,7 @@ import logging
 import queue
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,7 +135,7 @@ class Captures:
         self._block: Order | None = None
         self._ordered = False
         self._given_up = False
-        self._waiting: Order | None = None
+        self._active: Order | None = None
         self._off = threading.Event()
         self._off.set()
         self._idle = threading.Event()
@@ -228,13 +229,14 @@ class Captures:
 
     def pause(self, timeout_s: float) -> None:
         """End what runs, as before a fork, in which no profiler may be at work."""
-        for order in (self.current, self._waiting):
-            if order is not None:
-                order.hurried = True
+        order = self._active
+        if order is not None:
+            order.hurried = True
         self._idle.wait(timeout_s)
 
     def stop(self, timeout_s: float) -> None:
         """End what runs, and the thread."""
+        self._given_up = True
         self.pause(timeout_s)
         if self._thread is not None:
             self._orders.put(None)
@@ -252,13 +254,15 @@ class Captures:
     def _run(self) -> None:
         capture.exchange_mode(capture.RELAXED)
         while (order := self._orders.get()) is not None:
+            self._active = order
             try:
-                self.outcomes[self._capture(order)] += 1
+                if not self._given_up:
+                    self.outcomes[self._capture(order)] += 1
             except Exception as error:
                 self.outcomes["failed"] += 1
                 guard.caught("capture", error)
             finally:
-                self.current = None
+                self.current = self._active = None
                 order.started.set()
                 with self._lock:
                     if order.count is not None:
@@ -270,12 +274,8 @@ class Captures:
 
     def _capture(self, order: Order) -> str:
         """Make one capture; how it went."""
-        self._waiting = order
-        try:
-            if not self._wait_until_ready(order):
-                return "busy"
-        finally:
-            self._waiting = None
+        if not self._wait_until_ready(order):
+            return "busy"
         self._yielding = False
         self._off.clear()  # from here on a profiler of the program waits for ours
         try:
@@ -321,8 +321,8 @@ class Captures:
 
     def _wait_for(self, order: Order) -> None:
         pause = threading.Event()
-        until_ns = clock.host_ns() + order.longest_s * 1e9
-        while not order.hurried and not self._yielding and clock.host_ns() < until_ns:
+        until_s = time.monotonic() + order.longest_s
+        while not order.hurried and not self._yielding and time.monotonic() < until_s:
             order.threads.look()
             if self._look(order.is_over):
                 return
@@ -331,8 +331,8 @@ class Captures:
     def _wait_until_ready(self, order: Order) -> bool:
         """Wait for a quiet moment, or not that long; False while a graph is captured."""
         pause = threading.Event()
-        until_ns = clock.host_ns() + order.patience_s * 1e9
-        while not order.ready() and not order.hurried and clock.host_ns() < until_ns:
+        until_s = time.monotonic() + order.patience_s
+        while not order.ready() and not order.hurried and time.monotonic() < until_s:
             pause.wait(_LOOK_S)
         return capture.gate.ask(lambda: True) is True
 
