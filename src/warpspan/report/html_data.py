@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil, floor, log10
 from typing import Any, NamedTuple, TypeAlias
 
-from warpspan.advisor.observation import Observation
 from warpspan.records import Inference
-from warpspan.report.perfetto import Group, Slice, groups, lanes
+from warpspan.report.tracks import Group, Slice, lanes
 
 #: Blocks of the timeline, over all lanes.
 SLICES_MAX = 20_000
@@ -18,7 +17,6 @@ POINTS_MAX = 800
 LANES_MAX = 16
 _BARS_PER_DECADE = 20
 _BARS_MAX = 80
-_PERCENT_AXIS = "%"
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -66,19 +64,21 @@ def histogram(values: Sequence[float]) -> _Json:
     return {"edges": edges, "counts": counts, "zero_count": len(values) - len(above)}
 
 
-def start_ns(observation: Observation) -> int:
+def start_ns(groups: Sequence[Group]) -> int:
     """Unix time of the first thing that was observed."""
-    starts = [one.start_ns for one in observation.inferences]
-    starts += [one.start_ns for one in observation.requests]
-    return min(starts, default=0)
+    return min((at_ns for group in groups for at_ns in group.starts_ns()), default=0)
 
 
-def timeline(observation: Observation) -> Timeline:
-    """Requests, inferences, steps, waits, devices, copies and idle gaps."""
-    first_ns = start_ns(observation)
+def timeline(groups: Sequence[Group], first_ns: int) -> Timeline:
+    """Requests, inferences, steps, waits, devices, copies and idle gaps.
+
+    Args:
+        groups: the tracks of the run.
+        first_ns: Unix time that times are relative to.
+    """
     held: list[tuple[Group, str, int, list[Slice]]] = []
     hidden = 0
-    for group in groups(observation):
+    for group in groups:
         for track in group.ordered_tracks():
             for number, lane in enumerate(lanes(group.tracks[track])):
                 if number < LANES_MAX:
@@ -86,24 +86,27 @@ def timeline(observation: Observation) -> Timeline:
                 else:
                     hidden += len(lane)
     end_ns = max((lane[-1].end_ns for *_, lane in held if lane), default=first_ns)
-    merged = [[(one, 1) for one in lane] for *_, lane in held]
-    total = sum(map(len, merged))
+    blocks = [[(one, 1) for one in lane] for *_, lane in held]
+    total = sum(map(len, blocks))
     resolution_ns = 0
-    while sum(map(len, merged)) > SLICES_MAX:
+    while sum(map(len, blocks)) > SLICES_MAX:
         resolution_ns = max(2 * resolution_ns, (end_ns - first_ns) // SLICES_MAX, 1)
-        merged = [
-            list(_coarse(lane, resolution_ns, track)) for _, track, _, lane in held
-        ]
+        blocks = [list(_coarse(lane, resolution_ns, track)) for _, track, _, lane in held]
     names: dict[str, int] = {}
     drawn = []
-    for (group, track, number, _), lane in zip(held, merged, strict=True):
+    for (group, track, number, _), drawn_lane in zip(held, blocks, strict=True):
         flat: list[float] = []
-        for one, count in lane:
+        for one, count in drawn_lane:
             name = names.setdefault(one.name, len(names))
-            flat += [(one.start_ns - first_ns) / 1000, (one.end_ns - one.start_ns) / 1000, name, count]
+            flat += [
+                (one.start_ns - first_ns) / 1000,
+                (one.end_ns - one.start_ns) / 1000,
+                name,
+                count,
+            ]
         title = track if number == 0 else f"{track} {number + 1}"
         drawn.append({"group": group.name, "name": title, "kind": track, "slices": flat})
-    kept = sum(map(len, merged))
+    kept = sum(map(len, blocks))
     return Timeline(
         drawn, list(names), (end_ns - first_ns) / 1000, total - kept, resolution_ns / 1000, hidden
     )
@@ -131,17 +134,20 @@ def _coarse(lane: Sequence[Slice], resolution_ns: int, track: str) -> Iterator[t
         yield held, count
 
 
-def over_time(observation: Observation) -> list[_Json]:
+def over_time(groups: Sequence[Group], first_ns: int) -> list[_Json]:
     """Memory, and utilization and power, of each process and device over time.
+
+    Args:
+        groups: the counters of the run.
+        first_ns: Unix time that times are relative to.
 
     Returns:
         For each chart its `title`, `x` in seconds since the start, and `lines` with `name`, `axis`
         (`bytes`, `%` or `W`) and `values`: in each of at most `POINTS_MAX` parts of the time the
         highest one, null where there is none.
     """
-    first_ns = start_ns(observation)
     charts = []
-    for group in groups(observation):
+    for group in groups:
         for title, axes in (("Memory", ("bytes",)), ("Utilization and power", ("%", "W"))):
             counters = {
                 name: levels
@@ -153,7 +159,11 @@ def over_time(observation: Observation) -> list[_Json]:
             last_ns = max(level.at_ns for levels in counters.values() for level in levels)
             step_ns = max(1, ceil((last_ns - first_ns + 1) / POINTS_MAX))
             used = sorted(
-                {(level.at_ns - first_ns) // step_ns for levels in counters.values() for level in levels}
+                {
+                    (level.at_ns - first_ns) // step_ns
+                    for levels in counters.values()
+                    for level in levels
+                }
             )
             place = {bucket: number for number, bucket in enumerate(used)}
             lines = []
