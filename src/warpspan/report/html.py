@@ -97,6 +97,7 @@ def render_html(page: Page) -> str:
         "timeline": {
             "lanes": drawn.lanes,
             "names": drawn.names,
+            "from_us": drawn.from_us,
             "elapsed_us": drawn.elapsed_us,
         },
         "overTime": charts,
@@ -173,15 +174,15 @@ def _timeline(drawn: Timeline) -> str:
         "Drag to zoom in, double-click to see all. With the keyboard: arrow keys move, + and - zoom, "
         "Home shows all."
     ]
-    if drawn.merged:
+    shown_s = (drawn.elapsed_us - drawn.from_us) / 1e6
+    if drawn.from_us:
         said.append(
-            f"{plural(drawn.merged, 'slice')} closer than {seconds(drawn.resolution_us / 1e6)} to "
-            "another one of the same lane are drawn in one block with it; as short idle gaps are left out."
+            f"To keep the page small, this is the last {seconds(shown_s)} of "
+            f"{seconds(drawn.elapsed_us / 1e6)}: {drawn.slice_count:,} of {drawn.all_count:,} slices."
         )
-    if drawn.hidden:
-        said.append(
-            f"{plural(drawn.hidden, 'slice')} beyond {LANES_MAX} at the same time are not drawn."
-        )
+    if drawn.hidden_count:
+        hidden = plural(drawn.hidden_count, "slice")
+        said.append(f"{hidden} beyond {LANES_MAX} at the same time are not drawn.")
     buttons = "".join(
         f'<button type="button" data-zoom="{action}" aria-label="{label}">{sign}</button>'
         for action, label, sign in (
@@ -196,7 +197,7 @@ def _timeline(drawn: Timeline) -> str:
     return (
         f'<div class="toolbar" role="toolbar" aria-label="timeline">{buttons}</div>'
         '<div class="plot timeline" data-kind="timeline" data-index="0" tabindex="0" role="application" '
-        f'aria-label="Timeline of {len(drawn.lanes)} lanes over {seconds(drawn.elapsed_us / 1e6)}; arrow '
+        f'aria-label="Timeline of {len(drawn.lanes)} lanes over {seconds(shown_s)}; arrow '
         'keys move, plus and minus zoom"></div>'
         f'<p class="readout" aria-live="polite"></p>{notes}'
     )

@@ -177,7 +177,7 @@
   }
 
   function timeline(place, one) {
-    const elapsed = Math.max(one.elapsed_us / 1e6, 1e-9);
+    const begin = one.from_us / 1e6, end = Math.max(one.elapsed_us / 1e6, begin + 1e-9);
     const narrow = place.clientWidth < 600;
     const margin = narrow ? 92 : 150;
     const lanes = [];
@@ -191,10 +191,10 @@
 
     // First slice of a lane that ends after a time; lanes are sorted and nothing overlaps in them.
     const firstAfter = (slices, us) => {
-      let low = 0, high = slices.length / 4;
+      let low = 0, high = slices.length / 3;
       while (low < high) {
         const middle = (low + high) >> 1;
-        if (slices[4 * middle] + slices[4 * middle + 1] < us) low = middle + 1;
+        if (slices[3 * middle] + slices[3 * middle + 1] < us) low = middle + 1;
         else high = middle;
       }
       return low;
@@ -221,17 +221,17 @@
           return;
         }
         ctx.fillText(short(ctx, lane.name, bbox.left - 2 * left), left + 8 * ratio, middle);
-        const { slices } = lane, end = bbox.left + bbox.width;
+        const { slices } = lane, edge = bbox.left + bbox.width;
         let drawnTo = -1;
-        for (let at = firstAfter(slices, min * 1e6); at < slices.length / 4; at++) {
-          const start = slices[4 * at] / 1e6, stop = start + slices[4 * at + 1] / 1e6;
+        for (let at = firstAfter(slices, min * 1e6); at < slices.length / 3; at++) {
+          const start = slices[3 * at] / 1e6, stop = start + slices[3 * at + 1] / 1e6;
           if (start > max) break;
           const from = Math.max(plot.valToPos(start, "x", true), bbox.left);
-          const to = Math.min(plot.valToPos(stop, "x", true), end);
+          const to = Math.min(plot.valToPos(stop, "x", true), edge);
           const wide = Math.max(to - from, ratio);
           if (from + wide <= drawnTo) continue;
           drawnTo = from + wide;
-          const name = one.names[slices[4 * at + 2]];
+          const name = one.names[slices[3 * at + 2]];
           const reason = lane.kind === "idle" ? name.replace("idle: ", "").replaceAll(" ", "_") : "";
           ctx.fillStyle = color(reason || KINDS[lane.kind]) || color("other");
           ctx.fillRect(from, top + 2 * ratio, wide, height - 4 * ratio);
@@ -253,39 +253,38 @@
       const us = plot.posToVal(left, "x") * 1e6;
       const slack = (plot.scales.x.max - plot.scales.x.min) * 1e6 / Math.max(plot.over.clientWidth, 1);
       const at = firstAfter(lane.slices, us - slack);
-      const [start, length, name, count] = lane.slices.slice(4 * at, 4 * at + 4);
+      const [start, length, name] = lane.slices.slice(3 * at, 3 * at + 3);
       if (start === undefined || start > us + slack) {
         readout.textContent = "";
         return;
       }
-      const many = count > 1 ? ` and ${count - 1} more` : "";
       readout.textContent =
-        `${lane.name}: ${one.names[name]}${many}, ${seconds(length / 1e6)} at ${seconds(start / 1e6)}`;
+        `${lane.name}: ${one.names[name]}, ${seconds(length / 1e6)} at ${seconds(start / 1e6)}`;
     };
     const plot = new uPlot({
       width: place.clientWidth - 22, height: lanes.length * LANE + 40,
       legend: { show: false },
       padding: [0, 8, 0, 0],
-      scales: { x: { time: false, min: 0, max: elapsed }, y: { range: [0, 1] } },
+      scales: { x: { time: false, min: begin, max: end }, y: { range: [0, 1] } },
       axes: [axis(ticks, 36, { space: narrow ? 70 : 90 }), { show: true, size: margin, values: () => [],
         grid: { show: false }, ticks: { show: false } }],
       series: [{}, { paths: () => null, points: { show: false } }],
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
       hooks: { draw: [draw], setCursor: [show] },
-    }, [[0, elapsed], [0, 0]], place);
+    }, [[begin, end], [0, 0]], place);
 
     const zoom = (action) => {
       const { min, max } = plot.scales.x, length = max - min;
       const set = (from, to) => {
-        const wide = Math.min(Math.max(to - from, 1e-7), elapsed);
-        const start = Math.min(Math.max(from, 0), elapsed - wide);
+        const wide = Math.min(Math.max(to - from, 1e-7), end - begin);
+        const start = Math.min(Math.max(from, begin), end - wide);
         plot.setScale("x", { min: start, max: start + wide });
         readout.textContent = `${seconds(start)} to ${seconds(start + wide)}`;
       };
       ({
         in: () => set(min + length / 4, max - length / 4), out: () => set(min - length / 2, max + length / 2),
         left: () => set(min - length / 4, max - length / 4), right: () => set(min + length / 4, max + length / 4),
-        all: () => set(0, elapsed),
+        all: () => set(begin, end),
       })[action]();
     };
     for (const button of document.querySelectorAll("button[data-zoom]")) {
