@@ -115,8 +115,9 @@ def test_whole_run(here):
 
     lines = done.stderr.splitlines()
     assert ["stderr", ""] == lines[:2]
-    assert re.fullmatch(r"4 inferences in [\d.]+ \S+, 1 failed", lines[2])
-    row = next(line for line in lines if line.startswith("forward Classifier"))
+    assert lines[2].startswith("forward Classifier: ")
+    assert any(re.fullmatch(r"4 inferences in [\d.]+ \S+, 1 failed", line) for line in lines)
+    row = next(line for line in lines if line.startswith("forward Classifier  "))
     assert ["4", "1"] == row.split()[2:4]
     assert ["2/13", "16"] == row.split()[-2:]
     assert "Failed: ValueError 1." in lines

@@ -79,6 +79,11 @@ def _verdict(subject: Subject) -> Verdict:
                     unknown.append(one)
         found += [one for hint in HINTS for under in [*found] for one in hint(subject, under)]
     first = _bottlenecks(found)
+    # What is not known may be larger than what is: then the latter is no bottleneck yet.
+    most_s = max((one.time_s or 0.0 for one in unknown), default=0.0)
+    if first and first[0].time_s is not None and first[0].time_s < most_s:
+        unknown.sort(key=lambda one: -(one.time_s or 0.0))
+        first = []
     rest = sorted((one for one in found if one not in first), key=_by_time)
     bottlenecks = first or [_cant_tell(subject, unknown)]
     operation, model, device_type = subject.key

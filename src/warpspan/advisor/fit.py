@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple
 
 from warpspan.records import Inference
 
 _FEW_SIZES = 3
+_COMPANY = 1.5
 _EACH = 20
 """Three sizes give a fit, or two with twenty inferences each."""
 
@@ -57,19 +58,22 @@ def size_of(inference: Inference, unit: str) -> float | None:
     return None if length is None else batch * length
 
 
-def fit(inferences: Sequence[Inference]) -> Fit | None:
-    """A line through the median times of each size, weighted by their numbers.
+def fit(inferences: Sequence[Inference], company: Sequence[float]) -> Fit | None:
+    """A line through the times by size, by the medians of slopes (Theil and Sen): few slow ones bend it not.
 
     The times are those on the device where they are known. Of inferences that overlapped, only
-    those with the fewest others beside them count: company makes them slower.
+    those with the least company count: it makes them slower.
+
+    Args:
+        inferences: to fit.
+        company: how many ran during each on average.
 
     Returns:
-        None where there are too few sizes, or where more work does not take more time.
+        None where there are too few sizes.
     """
     unit = unit_of(inferences)
-    alone = least_company(inferences)
     times: defaultdict[float, list[float]] = defaultdict(list)
-    for one in alone:
+    for one in least_company(inferences, company):
         size = size_of(one, unit)
         if size is not None and one.error_type is None:
             times[size].append(one.timing.device_time_s or one.duration_s)
@@ -79,36 +83,35 @@ def fit(inferences: Sequence[Inference]) -> Fit | None:
     if not enough:
         return None
     points = sorted((size, median(held), len(held)) for size, held in times.items())
-    line = _line(points)
-    if line is None:
-        return None
     seen = [size for one in inferences if (size := size_of(one, unit)) is not None]
-    return Fit(*line, len(times), median(seen), max(seen), unit)
+    return Fit(*_line(points), len(times), median(seen), max(seen), unit)
 
 
-def least_company(inferences: Sequence[Inference]) -> list[Inference]:
-    """Those with the fewest others beside them, at least a few of them."""
-    by_level: defaultdict[int, list[Inference]] = defaultdict(list)
-    for one in inferences:
-        by_level[one.timing.concurrency or 1].append(one)
-    found: list[Inference] = []
-    for level in sorted(by_level):
-        found += by_level[level]
-        if len(found) >= _EACH:
-            break
-    return found
+def least_company(inferences: Sequence[Inference], company: Sequence[float]) -> list[Inference]:
+    """Those with at most one and a half times the least company, at least a few of them."""
+    ranked = sorted(zip(company, range(len(inferences)), strict=True))
+    limit = ranked[min(_EACH, len(ranked)) - 1][0]
+    most = max(limit, _COMPANY * ranked[0][0])
+    return [inferences[at] for beside, at in ranked if beside <= most]
 
 
-def _line(points: Sequence[tuple[float, float, int]]) -> tuple[float, float] | None:
-    """Least squares, weighted; None where it does not rise or starts below 0."""
-    weights = sum(weight for _, _, weight in points)
-    mean_x = sum(x * weight for x, _, weight in points) / weights
-    mean_y = sum(y * weight for _, y, weight in points) / weights
-    spread = sum(weight * (x - mean_x) ** 2 for x, _, weight in points)
-    if not spread:
-        return None
-    slope = sum(weight * (x - mean_x) * (y - mean_y) for x, y, weight in points) / spread
-    start = mean_y - slope * mean_x
-    if start < 0:  # more than proportional: nothing is fixed
-        return 0.0, fmean(y / x for x, y, _ in points if x)
-    return (start, slope) if slope >= 0 else (mean_y, 0.0)
+def _line(points: Sequence[tuple[float, float, int]]) -> tuple[float, float]:
+    """Start and slope, neither below 0."""
+    slopes = [
+        ((y - before_y) / (x - before_x), weight * before_weight)
+        for at, (x, y, weight) in enumerate(points)
+        for before_x, before_y, before_weight in points[:at]
+    ]
+    slope = max(_weighted_median(slopes), 0.0)
+    start = _weighted_median([(y - slope * x, weight) for x, y, weight in points])
+    return max(start, 0.0), slope
+
+
+def _weighted_median(values: Sequence[tuple[float, int]]) -> float:
+    ranked = sorted(values)
+    half = sum(weight for _, weight in ranked) / 2
+    for value, weight in ranked:
+        half -= weight
+        if half <= 0:
+            return value
+    return ranked[-1][0]

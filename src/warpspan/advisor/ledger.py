@@ -45,6 +45,7 @@ class Ledger(NamedTuple):
         """The entry as `warpspan report --json` prints it; its keys are stable."""
         return {
             "device": {"type": self.device.type, "index": self.device.ordinal},
+            "process": self.process,
             "elapsed_s": self.elapsed_s,
             "busy_s": self.busy_s,
             "transfer_alone_s": self.transfer_alone_s,

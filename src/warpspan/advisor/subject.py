@@ -9,6 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from warpspan.advisor import from_records, from_traces
+from warpspan.advisor.company import mean_concurrency
 from warpspan.advisor.ledger import Idle
 from warpspan.advisor.observation import Observation
 from warpspan.advisor.timeline import Key, Timeline, Window, key_of
@@ -18,6 +19,10 @@ from warpspan.records.kernels import DeviceWork, TracedInference
 
 _WARM_UP_FACTOR = 3
 """The first inferences are warm-up as long as they take so many times the median."""
+_WARM_UP_MOST = 10
+_WARM_UP_SHARE = 0.25
+_COMPARED = 20
+"""The median is that of so many inferences with the least company, which makes all slower."""
 
 
 class Part(NamedTuple):
@@ -52,6 +57,7 @@ class Subject(NamedTuple):
         key: operation, model, device type.
         seen: how many inferences, with warm-up.
         inferences: those after warm-up, by start.
+        company: how many ran on average during each of these, itself included.
         warm_up: the first ones, which were slower.
         parts: what they had of each device.
         observation: everything that was observed.
@@ -60,6 +66,7 @@ class Subject(NamedTuple):
     key: Key
     seen: int
     inferences: tuple[Inference, ...]
+    company: tuple[float, ...]
     warm_up: tuple[Inference, ...]
     parts: tuple[Part, ...]
     observation: Observation
@@ -99,6 +106,15 @@ class Subject(NamedTuple):
     def demand_s(self) -> float:
         """When it ran, or a request waited for it."""
         return sum(part.demand.total_s for part in self.parts)
+
+    @property
+    def asked_s(self) -> float:
+        """The time of its devices without that in which nobody asked for it, as far as known."""
+        total = 0.0
+        for part in self.parts:
+            no_demand = part.line.idle.get(Idle.NO_DEMAND) or Intervals()
+            total += ((part.owned - no_demand) & part.span).total_s
+        return total
 
     @property
     def wall_s(self) -> float:
@@ -158,10 +174,16 @@ def subjects(observation: Observation) -> tuple[list[Timeline], list[Subject]]:
     for inference in observation.inferences:
         groups[key_of(inference)].append(inference)
     ordered = sorted(groups.items(), key=lambda item: tuple(map(str, item[0])))
-    return lines, [
-        _subject(key, held, lines, observation, all_seen=not observation.forgotten)
-        for key, held in ordered
-    ]
+    company = {
+        id(window.inference): mean
+        for line in lines
+        for window, mean in zip(
+            line.windows,
+            mean_concurrency([window.open_ns for window in line.windows]),
+            strict=True,
+        )
+    }
+    return lines, [_subject(key, held, lines, observation, company) for key, held in ordered]
 
 
 def _subject(
@@ -169,29 +191,33 @@ def _subject(
     held: list[Inference],
     lines: Iterable[Timeline],
     observation: Observation,
-    *,
-    all_seen: bool,
+    company: dict[int, float],
 ) -> Subject:
     held.sort(key=lambda one: (one.start_ns, one.duration_s, one.span_id))
-    begun = all_seen and not observation.traces
-    warm_up = _warm_up(held, begun=begun)
+    begun = not observation.forgotten and not observation.traces
+    warm_up = _warm_up(held, company, begun=begun)
     cold = {id(one) for one in warm_up}
+    warm = tuple(one for one in held if id(one) not in cold)
     parts = [_part(key, line, cold) for line in lines]
     return Subject(
         key=key,
         seen=len(held),
-        inferences=tuple(one for one in held if id(one) not in cold),
+        inferences=warm,
+        company=tuple(company.get(id(one), 1.0) for one in warm),
         warm_up=warm_up,
         parts=tuple(part for part in parts if part is not None),
         observation=observation,
     )
 
 
-def _warm_up(held: Sequence[Inference], *, begun: bool) -> tuple[Inference, ...]:
+def _warm_up(
+    held: Sequence[Inference], company: dict[int, float], *, begun: bool
+) -> tuple[Inference, ...]:
     """The first inferences of each process, while they are slow; the very first one in any case.
 
     Args:
         held: by start.
+        company: how many ran during each of them on average, by its identity.
         begun: whether the first one that was observed is the first one of its process.
     """
     by_process: defaultdict[str, list[Inference]] = defaultdict(list)
@@ -201,8 +227,10 @@ def _warm_up(held: Sequence[Inference], *, begun: bool) -> tuple[Inference, ...]
     for of_process in by_process.values():
         if len(of_process) < 2:
             continue
-        slow_s = _WARM_UP_FACTOR * median(one.duration_s for one in of_process)
-        for at, inference in enumerate(of_process[: len(of_process) // 2]):
+        alone = sorted(of_process, key=lambda one: company.get(id(one), 1.0))[:_COMPARED]
+        slow_s = _WARM_UP_FACTOR * median(one.duration_s for one in alone)
+        most = max(min(_WARM_UP_MOST, round(_WARM_UP_SHARE * len(of_process))), 1)
+        for at, inference in enumerate(of_process[:most]):
             if inference.duration_s < slow_s and not (begun and at == 0):
                 break
             found.append(inference)

@@ -111,11 +111,13 @@ class Unknown(NamedTuple):
         id: the cause.
         missing: what was not measured.
         how: the one command or setting that supplies it.
+        time_s: what it may cost at most, None where even that is not known.
     """
 
     id: Cause
     missing: str
     how: str
+    time_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `warpspan report --json` prints it; its keys are stable."""

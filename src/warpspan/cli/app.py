@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from warpspan import __version__
 from warpspan.cli import report as report_command
+from warpspan.cli import report_files
 from warpspan.cli import run as run_command
 from warpspan.cli.ending import interrupted
 from warpspan.cli.process import CannotRunError
@@ -124,6 +125,24 @@ def report(
     as_json: Annotated[
         bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            show_default=False,
+            help="Write a page with verdicts, charts and a timeline, which needs no network.",
+        ),
+    ] = None,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(
+            "--perfetto",
+            metavar="FILE",
+            show_default=False,
+            help="Write a trace for ui.perfetto.dev: requests, inferences, devices, counters.",
+        ),
+    ] = None,
 ) -> None:
     """Summarize the inferences in a file, one row per model and operation.
 
@@ -134,7 +153,7 @@ def report(
     Exit code 0: there is a summary. 1: the file has nothing to summarize. 2: wrong usage.
     """
     try:
-        report_command.report(file, as_json=as_json)
+        report_command.report(file, as_json=as_json, files=report_files.Files(html, perfetto))
     except report_command.CannotReportError as error:
         fail(str(error), error.code)
 

@@ -8,17 +8,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpspan.advisor.engine import advise
+from warpspan.advisor.observation import KEPT_INFERENCES, Observation, Recent
+from warpspan.advisor.verdict import Advice
+from warpspan.cli.report_files import NO_FILES, CannotWriteError, Files, write_files
 from warpspan.cli.report_traces import open_traces, print_traces
+from warpspan.records import CacheState, Device
 from warpspan.records.skips import describe
 from warpspan.report import text
 from warpspan.report.devices import DeviceLine, summarize_devices
+from warpspan.report.html import Page
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
+from warpspan.report.verdict_text import render_advice
 from warpspan.sources.otlp_json import OtlpJsonReader
 from warpspan.sources.traces import TraceError
 
@@ -34,12 +41,19 @@ class CannotReportError(Exception):
         self.code = code
 
 
-def report(file: str, *, as_json: bool) -> None:
+def report(file: str, *, as_json: bool, files: Files = NO_FILES) -> None:
     """Print the summary of a file, of standard input for `-`, or of a directory of traces.
+
+    Args:
+        file: to read.
+        as_json: whether one JSON object is printed instead.
+        files: to write beside it.
 
     Raises:
         CannotReportError: with a sentence that says why there is none.
     """
+    if trouble := files.trouble(file):
+        raise CannotReportError(trouble, 2)
     try:
         traces = open_traces(file)
     except TraceError as error:
@@ -47,32 +61,68 @@ def report(file: str, *, as_json: bool) -> None:
     except OSError:
         traces = None  # said below
     name = "standard input" if file == "-" else file
-    if traces is not None:
-        print_traces(name, traces, output_console(stderr=False), as_json=as_json)
-        return
-    summary, reader = read(file)
+    try:
+        if traces is not None:
+            print_traces(name, traces, output_console(stderr=False), as_json=as_json, files=files)
+        else:
+            _report_otlp(file, name, files, as_json=as_json)
+    except CannotWriteError as error:
+        raise CannotReportError(str(error), 2) from error
+
+
+def _report_otlp(file: str, name: str, files: Files, *, as_json: bool) -> None:
+    summary, reader, advice, observation = read(file)
     if not summary.rows:
         raise CannotReportError(nothing(reader, name), 1)
+    write_files(files, Page(name, summary, advice, observation, remarks(reader)))
     if as_json:
-        print(json.dumps(_to_json(name, summary, reader), indent=2))
+        print(json.dumps(_to_json(name, summary, reader) | advice.to_json(), indent=2))
     else:
-        console = output_console(stderr=False)
-        console.print(text.render(summary, console))
-        for remark in remarks(reader):
-            console.print(remark, style="dim", markup=False, highlight=False)
+        show(summary, reader, advice, output_console(stderr=False))
 
 
-def read(file: str) -> tuple[Summary, OtlpJsonReader]:
-    """The summary of a file, read line by line, and the reader with its counts.
+def show(summary: Summary, reader: OtlpJsonReader, advice: Advice, console: Console) -> None:
+    """Print the answer, the table and what a reader of both needs to know."""
+    console.print(render_advice(advice, console))
+    console.print(text.render(summary, console))
+    for remark in remarks(reader):
+        console.print(remark, style="dim", markup=False, highlight=False)
+
+
+class Read(NamedTuple):
+    """A file that was read line by line.
+
+    Args:
+        summary: the table.
+        reader: with its counts.
+        advice: verdicts and ledgers.
+        observation: what they were made from.
+    """
+
+    summary: Summary
+    reader: OtlpJsonReader
+    advice: Advice
+    observation: Observation
+
+
+def read(file: str) -> Read:
+    """Read a file of OTLP JSON lines.
 
     Raises:
         CannotReportError: the file can't be read at all.
     """
     with opened(file) as stream:
-        reader, history = OtlpJsonReader(stream), History()
-        summary = summarize(history.passing(reader))
+        reader, history, recent = OtlpJsonReader(stream), History(), Recent()
+        summary = summarize(recent.passing(history.passing(reader)))
         levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
-        return summary._replace(leaks=history.leaks(levels, reader.counted_by_model())), reader
+        summary = summary._replace(leaks=history.leaks(levels, reader.counted_by_model()))
+        caches = [
+            CacheState(model, Device(""), size, count, score)
+            for (_, model), (size, count, score) in reader.kv_cache_levels().items()
+        ]
+        samples = reader.device_samples()
+        observation = recent.observation(reader.requests, samples, caches or None)
+        return Read(summary, reader, advise(observation), observation)
 
 
 def output_console(*, stderr: bool) -> Console:
@@ -132,6 +182,8 @@ def remarks(reader: OtlpJsonReader) -> list[str]:
             f"The metrics count {reader.counted:,} inferences. The table shows the "
             f"{reader.inferences:,} with a span in the file; the rest was not sampled, or lost."
         )
+    if reader.inferences > KEPT_INFERENCES:
+        said.append(f"The verdict looks at the last {KEPT_INFERENCES:,} inferences.")
     if reader.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in reader.dropped.items())
         said.append(f"Inferences that were not recorded, or only in part: {reasons}.")

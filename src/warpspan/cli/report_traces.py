@@ -13,11 +13,16 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from warpspan.advisor.engine import advise
+from warpspan.advisor.observation import Observation
+from warpspan.cli.report_files import NO_FILES, Files, write_files
 from warpspan.records.kernels import Coverage, Trace
 from warpspan.report import text
-from warpspan.report.profile import ledger, profile_rows, trace_json
+from warpspan.report.html import Page
+from warpspan.report.profile import profile_rows, trace_json
 from warpspan.report.profile_text import render_profile
 from warpspan.report.summary import summarize
+from warpspan.report.verdict_text import render_advice
 from warpspan.sources.traces import (
     HEAD_BYTES,
     Head,
@@ -101,11 +106,20 @@ def _reading(total: int | None, stream: BinaryIO) -> Iterator[BinaryIO]:
         yield progress.wrap_file(stream, task_id=task, total=total)
 
 
-def print_traces(name: str, traces: Traces, console: Console, *, as_json: bool) -> None:
-    """Print the tables, or one JSON object."""
+def print_traces(
+    name: str, traces: Traces, console: Console, *, as_json: bool, files: Files = NO_FILES
+) -> None:
+    """Print the tables, or one JSON object, and write files.
+
+    Raises:
+        CannotWriteError: a file can't be written.
+    """
     held = [file.trace for file in traces.files]
     summary = summarize(one.inference for trace in held for one in trace.inferences)
     rows = profile_rows(held)
+    observation = Observation.of_traces(held)
+    advice = advise(observation)
+    write_files(files, Page(name, summary, advice, observation, remarks(traces)))
     if as_json:
         print(
             json.dumps(
@@ -115,7 +129,7 @@ def print_traces(name: str, traces: Traces, console: Console, *, as_json: bool) 
                     "skipped_events": sum(file.broken_count for file in traces.files),
                     **summary.to_json(),
                     "training_steps": sum(trace.training_steps for trace in held),
-                    "ledger": ledger(held),
+                    **advice.to_json(),
                     "profile": [row.to_json() for row in rows],
                     "traces": [trace_json(trace) for trace in held],
                 },
@@ -123,7 +137,11 @@ def print_traces(name: str, traces: Traces, console: Console, *, as_json: bool) 
             )
         )
         return
-    parts = [text.render(summary, console)] if summary.rows else [Text(_no_inference(held), "bold")]
+    parts = (
+        [render_advice(advice, console), text.render(summary, console)]
+        if summary.rows
+        else [Text(_no_inference(held), "bold")]
+    )
     console.print(Group(*parts, Text(), render_profile(held, rows, console)))
     for remark in remarks(traces):
         console.print(remark, style="dim", markup=False, highlight=False)

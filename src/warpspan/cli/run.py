@@ -19,7 +19,7 @@ from warpspan.cli import process
 from warpspan.cli.ending import INSTALL
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
-from warpspan.cli.report import nothing, output_console, read, remarks
+from warpspan.cli.report import nothing, output_console, read, show
 from warpspan.records.skips import describe
 from warpspan.report import text
 
@@ -94,7 +94,7 @@ def _claim(file: Path) -> None:
 
 def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     """The summary and what to do with the file, or why there is none."""
-    summary, reader = read(str(file))
+    summary, reader, advice, _ = read(str(file))
     if not summary.rows:
         why = [*reasons(os.environ), *_other_python(program)]
         if skipped := describe(reader.skipped):
@@ -108,9 +108,7 @@ def _show(file: Path, program: str, *, remove_empty: bool) -> None:
         return
     console = output_console(stderr=True)
     console.print()
-    console.print(text.render(summary, console))
-    for remark in remarks(reader):
-        console.print(remark, style="dim", markup=False, highlight=False)
+    show(summary, reader, advice, console)
     name, length = shlex.quote(str(file)), text.size(file.stat().st_size)
     console.print()
     for line in (

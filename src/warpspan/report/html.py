@@ -12,8 +12,9 @@ from importlib import resources
 from string import Template
 from typing import Any, NamedTuple
 
-from warpspan.advisor.fit import Fit, fit, size_of, unit_of
+from warpspan.advisor.fit import Fit, fit, least_company, size_of, unit_of
 from warpspan.advisor.observation import Observation
+from warpspan.advisor.subject import subjects
 from warpspan.advisor.verdict import Advice
 from warpspan.records import Inference
 from warpspan.records.units import plural, seconds
@@ -62,7 +63,7 @@ def render_html(page: Page) -> str:
     first_ns = start_ns(groups)
     drawn, charts = timeline(groups, first_ns), over_time(groups, first_ns)
     distributions = _distributions(page)
-    batches = _batches(observation.inferences)
+    batches = _batches(observation)
     body = [
         parts.header(page.name, page.summary, first_ns),
         "<main>",
@@ -203,18 +204,23 @@ def _timeline(drawn: Timeline) -> str:
     )
 
 
-def _batches(inferences: Sequence[Inference]) -> list[dict[str, Any]]:
-    """Of each operation and model with several sizes of input, their times and the line through them."""
-    held: dict[tuple[str, str | None], list[Inference]] = {}
-    for one in inferences:
-        held.setdefault((one.operation, one.model.name), []).append(one)
+def _batches(observation: Observation) -> list[dict[str, Any]]:
+    """Of each subject with several sizes of input, its times and the line through them.
+
+    The times are those that the line is made of: without warm-up, and of inferences that overlapped
+    those with the least company.
+    """
     charts = []
-    for (operation, model), group in held.items():
-        unit = unit_of(group)
-        points = batch_points(group, lambda one, unit=unit: size_of(one, unit))  # type: ignore[misc]
+    for subject in subjects(observation)[1]:
+        if not subject.inferences:
+            continue
+        unit = unit_of(subject.inferences)
+        alone = least_company(subject.inferences, subject.company)
+        points = batch_points(alone, lambda one, unit=unit: size_of(one, unit))  # type: ignore[misc]
         if len(points) < 2:
             continue
-        line = fit(group)
+        line = fit(subject.inferences, subject.company)
+        operation, model, _ = subject.key
         name = f"{operation} {model or ''}".rstrip()
         charts.append(
             {
@@ -230,7 +236,7 @@ def _batches(inferences: Sequence[Inference]) -> list[dict[str, Any]]:
 
 def _fit_said(line: Fit | None, unit: str) -> str:
     if line is None:
-        return "too few sizes for a line, or the time does not rise with the size."
+        return "too few sizes for a line."
     each = "token" if unit == "tokens" else "sample"
     return (
         f"{seconds(line.fixed_s)} for each inference and {seconds(line.each_s)} for each {each}; the fixed "

@@ -158,32 +158,6 @@ def merge_kernels(kernels: Iterable[KernelTotal]) -> tuple[KernelTotal, ...]:
     return tuple(sorted(held.values(), key=lambda kernel: -kernel.time_s)[:TOP])
 
 
-def ledger(traces: Iterable[Trace]) -> list[dict[str, Any]]:
-    """Where the time of each device went; a cause that is not known yet is None, and in `other`."""
-    entries = []
-    for trace in traces:
-        for line in trace.devices:
-            busy_s = line.busy.total_s if line.complete else None
-            entries.append(
-                {
-                    "device": {"type": line.device.type, "index": line.device.ordinal},
-                    "process": line.process,
-                    "elapsed_s": line.elapsed_s,
-                    "busy_s": busy_s,
-                    "transfer_alone_s": line.copies_alone_s if line.complete else None,
-                    "idle_s": {
-                        "launch": None,
-                        "sync": None,
-                        "between_steps": None,
-                        "request_wait": None,
-                        "no_demand": None,
-                        "other": None if busy_s is None else line.elapsed_s - busy_s,
-                    },
-                }
-            )
-    return entries
-
-
 def trace_json(trace: Trace) -> dict[str, Any]:
     """What `warpspan report --json` prints of a trace; its keys are stable."""
     return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeAlias
@@ -23,12 +23,22 @@ from warpspan.records import (
     StepTime,
     codec,
 )
+from warpspan.records.request import Request, RequestKind
 from warpspan.signals import instruments, names
 from warpspan.sources.hardware import HardwareSamples
 
 MAX_LINE_BYTES = 64 << 20
 """A longer line is not read: one batch of 512 spans takes about 2 MB."""
 
+KEPT_REQUESTS = 100_000
+"""Requests that are kept, the last ones: some 30 MB."""
+
+_REQUEST_KINDS = {
+    2: RequestKind.SERVER,
+    5: RequestKind.CONSUMER,
+    "SPAN_KIND_SERVER": RequestKind.SERVER,
+    "SPAN_KIND_CONSUMER": RequestKind.CONSUMER,
+}
 _SIGNALS = ("resourceSpans", "resourceMetrics", "resourceLogs", "resourceProfiles")
 _IDENTITY = ("service.instance.id", "host.name", "process.pid")
 _COMPRESSED = {
@@ -65,6 +75,8 @@ class OtlpJsonReader:
         inferences: inference spans read.
         other_spans: spans of other instrumentations.
         broken_spans: inference spans with a value that can't be right.
+        requests: spans that inferences may be inside of: those of kind SERVER or CONSUMER, and the
+            roots of traces; the last `KEPT_REQUESTS`.
         compression: name of the compression of the stream and a command that undoes it, if any.
     """
 
@@ -75,6 +87,7 @@ class OtlpJsonReader:
         self._skipped: dict[_Series, int] = {}
         self._levels: dict[str, dict[tuple[str, str], tuple[int, float]]] = {}
         self._hardware = HardwareSamples()
+        self.requests: deque[Request] = deque(maxlen=KEPT_REQUESTS)
         self.lines = 0
         self.otlp_lines = 0
         self.foreign_lines = 0
@@ -183,6 +196,7 @@ class OtlpJsonReader:
             attributes = _attributes(span)
             if names.PYTORCH_OPERATION_NAME not in attributes:
                 self.other_spans += 1
+                self._note_request(span, process)
                 return None
             steps: tuple[StepTime, ...] = ()
             for event in span.get("events", ()):
@@ -212,6 +226,17 @@ class OtlpJsonReader:
             return None
         self.inferences += 1
         return inference
+
+    def _note_request(self, span: Mapping[str, Any], process: str) -> None:
+        kind = _REQUEST_KINDS.get(span.get("kind", 0))
+        if kind is None and not span.get("parentSpanId"):
+            kind = RequestKind.ROOT
+        if kind is None:
+            return
+        with suppress(*_MALFORMED):
+            start_ns, end_ns = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
+            trace_id, name = str(span["traceId"]), str(span.get("name", ""))
+            self.requests.append(Request(start_ns, end_ns, trace_id, name, process, kind))
 
     def _read_metrics(self, block: Mapping[str, Any]) -> None:
         process = _process(block)

@@ -15,6 +15,7 @@ FIXED = Threshold("fixed part of the time at the median batch ≥ 50%", 0.50, OU
 OVERLAPPED = Threshold("inferences with others beside or before them ≥ 20%", 0.20, OURS)
 SMALL = Threshold("median batch ≤ 4 is small", 4, OURS)
 
+_BESIDE = 1.5
 _QUEUED = 0.1
 
 
@@ -22,10 +23,13 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
     """Only where there is demand: inferences that overlap or queue could run together."""
     if not subject.inferences or subject.observation.traces:
         return
-    waiting = sum(map(_has_company, subject.inferences)) / len(subject.inferences)
+    waiting = sum(
+        beside >= _BESIDE or _queued(one)
+        for one, beside in zip(subject.inferences, subject.company, strict=True)
+    ) / len(subject.inferences)
     if waiting < OVERLAPPED.value:
         return
-    line = fit(subject.inferences)
+    line = fit(subject.inferences, subject.company)
     if line is None:
         batch = subject.middle(lambda one: one.input.batch_size)
         if batch is not None and batch <= SMALL.value:
@@ -62,10 +66,10 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
     )
 
 
-def _has_company(inference: Inference) -> bool:
+def _queued(inference: Inference) -> bool:
     timing = inference.timing
     queued_s, device_s = timing.queue_time_s or 0.0, timing.device_time_s or 0.0
-    return (timing.concurrency or 1) > 1 or (device_s > 0 and queued_s >= _QUEUED * device_s)
+    return device_s > 0 and queued_s >= _QUEUED * device_s
 
 
 def _what(line: Fit) -> str:

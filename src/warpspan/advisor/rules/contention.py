@@ -20,6 +20,16 @@ THROUGHPUT = Threshold("throughput at the higher level ≤ 1.2 times", 1.2, OURS
 IMPACT = Threshold("time lost to others over the time of all inferences ≥ 10%", 0.10, OURS)
 
 
+_BESIDE = 1.5
+
+
+class _Beside(NamedTuple):
+    """An inference, and how many ran during it on average."""
+
+    inference: Inference
+    beside: float
+
+
 class _Level(NamedTuple):
     """Inferences with about the same number of others beside them.
 
@@ -35,33 +45,28 @@ class _Level(NamedTuple):
 
 
 def rule(subject: Subject) -> Iterator[Finding | Unknown]:
-    """Compares the lowest and the highest level that have enough inferences."""
-    held = [
-        one
-        for one in subject.inferences
-        if one.timing.concurrency is not None and one.error_type is None
-    ]
-    if not held or max(one.timing.concurrency or 1 for one in held) < 2:
-        return
-    groups: defaultdict[int, list[Inference]] = defaultdict(list)
-    for one in held:
-        groups[(one.timing.concurrency or 1).bit_length()].append(one)
+    """Compares the lowest and the highest level of concurrency that have enough inferences."""
+    groups: defaultdict[int, list[_Beside]] = defaultdict(list)
+    for one, beside in zip(subject.inferences, subject.company, strict=True):
+        if one.error_type is None:
+            groups[round(beside).bit_length()].append(_Beside(one, beside))
     levels = [groups[key] for key in sorted(groups) if len(groups[key]) >= EACH.value]
     if len(levels) < 2:
-        if len(held) >= EACH.value:
+        if levels and max(subject.company) >= _BESIDE:
             yield Unknown(
                 Cause.CONTENTION,
                 "the same work with less company: 20 inferences at each of two levels of concurrency",
                 "send some requests one at a time, and report again",
             )
         return
-    line = fit(levels[0])
-    expected = _expected(levels[0], line)
-    low, high = _level(levels[0], line, expected), _level(levels[-1], line, expected)
+    everything = [one for level in levels for one in level]
+    line = fit([one.inference for one in levels[0]], [one.beside for one in levels[0]])
+    expected_s = None if line is not None else median(map(_time, levels[0]))
+    low, high = _level(levels[0], line, expected_s), _level(levels[-1], line, expected_s)
     slower = high.slowdown / low.slowdown
     throughput = high.beside / low.beside / slower
-    alone_s = sum(_alone(one, line, expected) for one in held)
-    all_s = sum(one.duration_s for one in held)
+    alone_s = sum(_alone(one, line, expected_s) for one in everything)
+    all_s = sum(map(_time, everything))
     part = max(1 - alone_s * low.slowdown / all_s, 0.0)
     if slower < SLOWER.value or throughput > THROUGHPUT.value or part < IMPACT.value:
         return
@@ -80,8 +85,8 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
             "high_concurrency": high.beside,
             "time_ratio": slower,
             "throughput_ratio": throughput,
-            "median_alone_s": median(one.duration_s for one in levels[0]),
-            "median_together_s": median(one.duration_s for one in levels[-1]),
+            "median_alone_s": median(map(_time, levels[0])),
+            "median_together_s": median(map(_time, levels[-1])),
             "waiting_for_a_core_share": _starved(levels[-1]),
         },
         time_s=part * subject.demand_s,
@@ -89,27 +94,27 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
     )
 
 
-def _expected(held: list[Inference], line: Fit | None) -> float | None:
-    """The time of work whose size does not matter or is not known."""
-    return None if line is not None else median(one.duration_s for one in held)
+def _time(one: _Beside) -> float:
+    return one.inference.timing.device_time_s or one.inference.duration_s
 
 
-def _alone(inference: Inference, line: Fit | None, expected: float | None) -> float:
-    if line is not None:
-        size = size_of(inference, line.unit)
-        return line.time_s(line.middle if size is None else size)
-    return expected or 0.0
+def _alone(one: _Beside, line: Fit | None, expected_s: float | None) -> float:
+    """What the same work takes with the least company."""
+    if line is None:
+        return expected_s or 0.0
+    size = size_of(one.inference, line.unit)
+    return line.time_s(line.middle if size is None else size)
 
 
-def _level(held: list[Inference], line: Fit | None, expected: float | None) -> _Level:
-    ratios = [one.duration_s / (_alone(one, line, expected) or 1.0) for one in held]
-    beside = sum(one.timing.concurrency or 1 for one in held) / len(held)
+def _level(held: list[_Beside], line: Fit | None, expected_s: float | None) -> _Level:
+    ratios = [_time(one) / (_alone(one, line, expected_s) or 1.0) for one in held]
+    beside = sum(one.beside for one in held) / len(held)
     return _Level(beside, median(ratios) or 1.0, len(held))
 
 
-def _starved(held: list[Inference]) -> float | None:
+def _starved(held: list[_Beside]) -> float | None:
     """Share of their time in which the calling threads had no core and waited for nothing known."""
-    known = [one for one in held if one.timing.cpu_time_s is not None]
+    known = [one.inference for one in held if one.inference.timing.cpu_time_s is not None]
     all_s = sum(one.duration_s for one in known)
     if not all_s:
         return None
@@ -128,13 +133,14 @@ def _what(subject: Subject, low: _Level, high: _Level, slower: float, throughput
 
 
 def _advice(subject: Subject, low: _Level) -> str:
-    few = max(round(low.beside), 1)
+    count = max(round(low.beside), 1)
+    few = "one" if count == 1 else str(count)
     if subject.on_gpu:
         return (
-            f"Let at most {few} run at once (a semaphore around the model), and put the requests "
+            f"Let only {few} run at once (a semaphore around the model), and put the requests "
             "that wait into one batch."
         )
     return (
-        f"Let at most {few} run at once (a semaphore around the model) and put the requests that "
+        f"Let only {few} run at once (a semaphore around the model) and put the requests that "
         "wait into one batch; or give each its own cores: torch.set_num_threads(cores // workers)."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 from typing import NamedTuple
 
 from warpspan.advisor.rule import OURS, device_wide, finding
@@ -22,6 +23,7 @@ ACHIEVED = Threshold("bytes per second ≥ 70% of the peak", 0.70, _PEAKS)
 COVERED = Threshold("kernel time with known shapes ≥ 50%", 0.50, OURS)
 FILLED = Threshold("share of the device time in which it ran anything ≥ 80%", 0.80, OURS)
 LEAD = Threshold("host lead ≥ 20% of the device time", 0.20, OURS)
+_BESIDE = 1.5
 ON_CORE = Threshold("calling thread on a core ≥ 50%", 0.50, OURS)
 
 
@@ -44,9 +46,9 @@ class _Use(NamedTuple):
 def rule(subject: Subject) -> Iterator[Finding | Unknown]:
     """Busy nearly all of the time that anybody waits; then by what of it is in use."""
     busy_s = subject.busy_s
-    if not busy_s or not subject.demand_s or not subject.inferences:
+    if not busy_s or not subject.asked_s or not subject.inferences:
         return
-    part = busy_s / subject.demand_s
+    part = busy_s / subject.asked_s
     if part < BUSY.value:
         return
     if subject.on_gpu and not subject.is_traced and not _is_filled(subject):
@@ -174,7 +176,8 @@ def _on_core(subject: Subject) -> float | None:
 
 
 def _alone(subject: Subject) -> bool:
-    return all((one.timing.concurrency or 1) == 1 for one in subject.inferences)
+    """Whether inferences had hardly any company, which makes them wait for a core."""
+    return median(subject.company) < _BESIDE
 
 
 def _what(subject: Subject, cause: Cause, part: float, use: _Use) -> str:

@@ -82,12 +82,14 @@ def _unknown(subject: Subject) -> Iterator[Unknown]:
             Cause.REQUEST_WAIT,
             f"what the host did for {idle}: the recording has no Python functions",
             "record with torch.profiler.profile(with_stack=True)",
+            other_s,
         )
     else:
         yield Unknown(
             Cause.REQUEST_WAIT,
             f"whether anybody waited for {idle}: there are no spans of requests",
             "instrument the server, for example with opentelemetry-instrumentation-fastapi",
+            other_s,
         )
 
 

@@ -53,9 +53,7 @@ def _found(subject: Subject, time_s: float, wall_s: float) -> Iterator[Finding]:
     weights = _part([copy.weight_bytes for copy in copies], nbytes)
     is_pageable = pageable is not None and pageable >= PAGEABLE.value
     is_weights = weights is not None and weights >= WEIGHTS.value
-    overlapping = not subject.is_traced and any(
-        (one.timing.concurrency or 1) > 1 for one in subject.inferences
-    )
+    overlapping = not subject.is_traced and max(subject.company) > 1
     yield finding(
         subject,
         Cause.TRANSFER,
