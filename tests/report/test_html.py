@@ -73,7 +73,14 @@ def run(count: int = 60, **values) -> Observation:
 
 def page(observation: Observation, name: str = "run.jsonl", remarks: tuple[str, ...] = ()) -> str:
     return render_html(
-        Page(name, summarize(observation.inferences), advise(observation), observation, remarks)
+        Page(
+            name,
+            summarize(observation.inferences),
+            advise(observation),
+            observation,
+            remarks,
+            "1.2.3",
+        )
     )
 
 
@@ -122,7 +129,14 @@ def test_the_page_has_all_parts():
     plots = [attributes for _, attributes in read.tags if "plot" in (attributes.get("class") or "")]
     assert 5 == len(plots)
     assert all(attributes["aria-label"] for attributes in plots)
-    for said in ("run.jsonl", "60 inferences", "A remark.", f"{59:032x}", "device cuda:0", "GPU-1"):
+    for said in (
+        "run.jsonl",
+        "60 inferences",
+        "A remark.",
+        f"{59:032x}",
+        "device cuda:0",
+        "warpspan 1.2.3, rules version 1",
+    ):
         assert said in read.texts
 
 
@@ -172,7 +186,7 @@ def test_the_page_is_small(count):
     """Under 2 MB, and what was left out for it is said."""
     observation = Observation([inference(number) for number in range(count)])
     summary = summarize(observation.inferences)
-    written = render_html(Page("run", summary, Advice((), ()), observation))
+    written = render_html(Page("run", summary, Advice((), ()), observation, (), "1.2.3"))
     assert len(written.encode()) < 2_000_000
     assert (count > 1) == ("of 90,001 slices." in written)
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpspan import __version__
 from warpspan.advisor.engine import advise
 from warpspan.advisor.observation import KEPT_INFERENCES, Observation, Recent
 from warpspan.advisor.verdict import Advice
@@ -74,7 +75,7 @@ def _report_otlp(file: str, name: str, files: Files, *, as_json: bool) -> None:
     summary, reader, advice, observation = read(file)
     if not summary.rows:
         raise CannotReportError(nothing(reader, name), 1)
-    write_files(files, Page(name, summary, advice, observation, remarks(reader)))
+    write_files(files, Page(name, summary, advice, observation, remarks(reader), __version__))
     if as_json:
         print(json.dumps(_to_json(name, summary, reader) | advice.to_json(), indent=2))
     else:

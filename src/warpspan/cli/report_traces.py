@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from warpspan import __version__
 from warpspan.advisor.engine import advise
 from warpspan.advisor.observation import Observation
 from warpspan.cli.report_files import NO_FILES, Files, write_files
@@ -119,7 +120,7 @@ def print_traces(
     rows = profile_rows(held)
     observation = Observation.of_traces(held)
     advice = advise(observation)
-    write_files(files, Page(name, summary, advice, observation, remarks(traces)))
+    write_files(files, Page(name, summary, advice, observation, remarks(traces), __version__))
     if as_json:
         print(
             json.dumps(

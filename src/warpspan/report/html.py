@@ -47,13 +47,15 @@ class Page(NamedTuple):
         advice: verdicts and ledgers.
         observation: the inferences, requests and samples behind them.
         remarks: what a reader has to know of the file, a sentence each.
+        version: of warpspan.
     """
 
     name: str
     summary: Summary
     advice: Advice
     observation: Observation
-    remarks: Sequence[str] = ()
+    remarks: Sequence[str]
+    version: str
 
 
 def render_html(page: Page) -> str:
@@ -88,7 +90,9 @@ def render_html(page: Page) -> str:
         ),
         parts.section("Slowest inferences", "slowest", parts.slowest(observation.inferences)),
         parts.section(
-            "Environment", "environment", parts.environment(observation.inferences, page.remarks)
+            "Environment",
+            "environment",
+            parts.environment(observation.inferences, page.remarks, page.version),
         ),
         parts.section("Thresholds", "thresholds", parts.thresholds(page.advice)),
         "</main>",

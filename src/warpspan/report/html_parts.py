@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from html import escape
 
-from warpspan import __version__
 from warpspan.advisor.ledger import Idle, Ledger
 from warpspan.advisor.verdict import RULES, Advice, Cause, Evidence, Finding, Unknown, Verdict
 from warpspan.records import Inference
@@ -253,7 +252,7 @@ def slowest(inferences: Iterable[Inference]) -> str:
     ) if held else ""  # fmt: skip
 
 
-def environment(inferences: Sequence[Inference], remarks: Sequence[str]) -> str:
+def environment(inferences: Sequence[Inference], remarks: Sequence[str], version: str) -> str:
     """Models, devices and processes, and what the file lacks."""
     models = {one.model.name or ABSENT: one.model for one in inferences}
     devices = {(one.device.type, one.device.ordinal, one.device.id) for one in inferences}
@@ -274,7 +273,7 @@ def environment(inferences: Sequence[Inference], remarks: Sequence[str]) -> str:
     facts += [
         ("process", process) for process in sorted({one.process for one in inferences}) if process
     ]
-    facts.append(("report", f"warpspan {__version__}, rules version {RULES}"))
+    facts.append(("report", f"warpspan {version}, rules version {RULES}"))
     notes = "".join(f"<li>{text(remark)}</li>" for remark in remarks)
     return table(("what", "value"), facts, "Environment") + (f"<ul>{notes}</ul>" if notes else "")
 
