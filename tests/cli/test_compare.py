@@ -96,6 +96,7 @@ def test_json_and_markdown(files):
             "reason": "forward Net 100 ms → 120 ms (+20%)",
         }
     ] == found["fail_on"]
+    assert ["forward"] == [one["operation"] for one in found["bottlenecks"]]
     code, out, _ = compare(*files, "--markdown")
     assert (0, "### warpspan: ") == (code, out[:14])
     assert "| duration p50 | 100 ms | 120 ms | +20% |" in out

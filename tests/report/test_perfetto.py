@@ -31,7 +31,8 @@ from warpspan.records.kernels import (
     TracedInference,
 )
 from warpspan.records.request import Request
-from warpspan.report.perfetto import Slice, lanes, write_perfetto
+from warpspan.report.perfetto import write_perfetto
+from warpspan.report.tracks import Slice, lanes
 
 MS = 1_000_000
 START = 1_760_000_000_000_000_001
@@ -89,12 +90,12 @@ def test_requests_inferences_and_the_device():
         [Request(START, START + 9 * MS, "ab", "POST /classify", "p")],
     )
     assert {
-        "process p/requests": [("POST /classify", 0.0, 9000.0)],
-        "process p/inferences": [
+        "process: p/requests": [("POST /classify", 0.0, 9000.0)],
+        "process: p/inferences": [
             ("forward Net", 1000.0, 4000.001),
             ("forward Net", 7000.0, 1000.0),
         ],
-        "process p/inferences 2": [("forward Net", 2000.0, 4000.0)],
+        "process: p/inferences 2": [("forward Net", 2000.0, 4000.0)],
         "cuda:0 GPU-1/device": [("forward Net", 2000.0, 3000.0)],
     } == tracks(events(run))
 
@@ -124,7 +125,7 @@ def test_steps_of_a_loop():
     """By their own times."""
     steps = (StepTime("prefill", 0.0, 0.001), StepTime("decode", 0.002, 0.001))
     found = tracks(events(Observation([inference(0, 5, loop=Loop(steps=steps))])))
-    assert [("prefill", 0.0, 1000.0), ("decode", 2000.0, 1000.0)] == found["process p/steps"]
+    assert [("prefill", 0.0, 1000.0), ("decode", 2000.0, 1000.0)] == found["process: p/steps"]
 
 
 def test_counters():
@@ -167,13 +168,13 @@ def test_a_profilers_trace():
     )  # fmt: skip
     found = events(Observation.of_traces([trace]))
     assert {
-        "process rank 0/inferences": [("forward Net", 0.0, 10000.0)],
-        "process rank 0/steps": [("step", 0.0, 4000.0)],
-        "process rank 0/waits": [("wait for the device", 9000.0, 1000.0)],
+        "process: rank 0/inferences": [("forward Net", 0.0, 10000.0)],
+        "process: rank 0/steps": [("step", 0.0, 4000.0)],
+        "process: rank 0/waits": [("wait for the device", 9000.0, 1000.0)],
         "cuda:0 H100/device": [("forward Net", 1000.0, 8000.0)],
         "cuda:0 H100/kernels": [("kernels", 1000.0, 2000.0), ("kernels", 6000.0, 3000.0)],
         "cuda:0 H100/copies": [("copies", 4000.0, 1000.0)],
-        "cuda:0 H100/idle": [("idle", 3000.0, 1000.0), ("idle", 5000.0, 1000.0)],
+        "cuda:0 H100/idle": [("idle: launch", 3000.0, 1000.0), ("idle: launch", 5000.0, 1000.0)],
     } == tracks(found)
     assert [{"tokenize": 0.001}] == [
         event["args"] for event in found if event.get("cat") == "idle" and "args" in event

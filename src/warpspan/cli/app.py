@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from warpspan import __version__
 from warpspan.cli import profile as profile_command
 from warpspan.cli import report as report_command
+from warpspan.cli import report_files
 from warpspan.cli import run as run_command
 from warpspan.cli.ending import interrupted
 from warpspan.cli.process import CannotRunError
@@ -201,6 +202,24 @@ def report(
     as_json: Annotated[
         bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            show_default=False,
+            help="Write a page with verdicts, charts and a timeline, which needs no network.",
+        ),
+    ] = None,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(
+            "--perfetto",
+            metavar="FILE",
+            show_default=False,
+            help="Write a trace for ui.perfetto.dev: requests, inferences, devices, counters.",
+        ),
+    ] = None,
 ) -> None:
     """Summarize the inferences in a file or a store, one row per model and operation.
 
@@ -217,15 +236,16 @@ def report(
         "--trace": trace,
         "--header": header,
     }
+    files = report_files.Files(html, perfetto)
     try:
         store = report_command.chosen(tempo, jaeger, given)
         if store is None:
-            report_command.report(str(file), as_json=as_json)
+            report_command.report(str(file), as_json=as_json, files=files)
         else:
             from warpspan.cli import report_stores  # its HTTP client takes a while to import
 
             wanted = report_stores.Wanted(*store, since or "1h", service, trace, header or ())
-            report_stores.report_store(wanted, as_json=as_json)
+            report_stores.report_store(wanted, as_json=as_json, files=files)
     except report_command.CannotReportError as error:
         fail(str(error), error.code)
 

@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from warpspan.advisor.engine import advise
+from warpspan.advisor.observation import Observation, Recent
+from warpspan.advisor.verdict import Advice
 from warpspan.cli.report import CannotReportError, nothing, opened, output_console
 from warpspan.cli.report_traces import Traces, open_traces
 from warpspan.report.compare import Compared, Run, compare_runs
 from warpspan.report.compare_limits import Checked, LimitError, State, check, parse_limit
 from warpspan.report.compare_text import markdown, render_compared
+from warpspan.report.compare_verdicts import moved
 from warpspan.sources.otlp_json import OtlpJsonReader
 from warpspan.sources.traces import TraceError
 
@@ -24,9 +28,10 @@ class CannotCompareError(Exception):
 
 
 class _Read(NamedTuple):
-    """A file that was read: its inferences, and whether it is a profiler's."""
+    """A file that was read: its inferences, what is said of them, and whether it is a profiler's."""
 
     run: Run
+    advice: Advice
     is_trace: bool
 
 
@@ -60,6 +65,7 @@ def compare(
             f"{_names(first.run)} against {_names(second.run)}",
             1,
         )
+    compared = compared._replace(bottlenecks=moved(first.advice, second.advice))
     checked = check(limits, compared)
     if as_json:
         print(json.dumps(_to_json((before, after), compared, checked), indent=2))
@@ -78,10 +84,10 @@ def _read(file: str) -> _Read:
         except OSError:
             traces = None  # said below
         if traces is not None:
-            return _Read(_of_traces(traces, file), is_trace=True)
+            return _of_traces(traces, file)
         with opened(file) as stream:
-            reader = OtlpJsonReader(stream)
-            run = Run(reader)
+            reader, recent = OtlpJsonReader(stream), Recent()
+            run = Run(recent.passing(reader))
     except TraceError as error:
         raise CannotCompareError(str(error), 1) from error
     except CannotReportError as error:
@@ -89,14 +95,16 @@ def _read(file: str) -> _Read:
     if not run.groups:
         name = "standard input" if file == "-" else file
         raise CannotCompareError(nothing(reader, name), 1)
-    return _Read(run, is_trace=False)
+    observation = recent.observation(reader.requests, reader.device_samples(), None)
+    return _Read(run, advise(observation), is_trace=False)
 
 
-def _of_traces(traces: Traces, file: str) -> Run:
-    run = Run(traced=(one for held in traces.files for one in held.trace.inferences))
+def _of_traces(traces: Traces, file: str) -> _Read:
+    held = [one.trace for one in traces.files]
+    run = Run(traced=(one for trace in held for one in trace.inferences))
     if not run.groups:
         raise CannotCompareError(f"{file} has no inference", 1)
-    return run
+    return _Read(run, advise(Observation.of_traces(held)), is_trace=True)
 
 
 def _names(run: Run) -> str:

@@ -24,7 +24,7 @@ def latest_run(environ: Mapping[str, str]) -> Iterator[Finding]:  # noqa: ARG001
         yield Finding("note", "latest run", f"{file} is large", f"warpspan report {file}")
         return
     try:
-        summary, reader, _ = read(str(file))
+        summary, reader, *_ = read(str(file))
     except CannotReportError as error:
         yield Finding("warning", "latest run", str(error))
         return

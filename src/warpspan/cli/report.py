@@ -8,20 +8,23 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from warpspan import __version__
 from warpspan.advisor.engine import advise
-from warpspan.advisor.observation import KEPT_INFERENCES, Recent
+from warpspan.advisor.observation import KEPT_INFERENCES, Observation, Recent
 from warpspan.advisor.verdict import Advice
+from warpspan.cli.report_files import NO_FILES, CannotWriteError, Files, write_files
 from warpspan.cli.report_traces import open_traces, print_traces
 from warpspan.records import CacheState, Device
 from warpspan.records.skips import describe
 from warpspan.records.units import plural, size
 from warpspan.report import text
 from warpspan.report.devices import DeviceLine, summarize_devices
+from warpspan.report.html import Page
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.report.verdict_text import render_advice
@@ -40,12 +43,19 @@ class CannotReportError(Exception):
         self.code = code
 
 
-def report(file: str, *, as_json: bool) -> None:
+def report(file: str, *, as_json: bool, files: Files = NO_FILES) -> None:
     """Print the summary of a file, of standard input for `-`, or of a directory of traces.
+
+    Args:
+        file: to read.
+        as_json: whether one JSON object is printed instead.
+        files: to write beside it.
 
     Raises:
         CannotReportError: with a sentence that says why there is none.
     """
+    if trouble := files.trouble(file):
+        raise CannotReportError(trouble, 2)
     try:
         traces = open_traces(file)
     except TraceError as error:
@@ -53,19 +63,30 @@ def report(file: str, *, as_json: bool) -> None:
     except OSError:
         traces = None  # said below
     name = "standard input" if file == "-" else file
-    if traces is not None:
-        print_traces(name, traces, output_console(stderr=False), as_json=as_json)
-        return
-    summary, reader, advice = read(file)
-    if not summary.rows:
-        raise CannotReportError(nothing(reader, name), 1)
-    present(name, summary, reader, advice, as_json=as_json)
+    try:
+        if traces is not None:
+            print_traces(name, traces, output_console(stderr=False), as_json=as_json, files=files)
+        else:
+            _report_otlp(file, name, files, as_json=as_json)
+    except CannotWriteError as error:
+        raise CannotReportError(str(error), 2) from error
 
 
-def present(
-    name: str, summary: Summary, reader: OtlpJsonReader, advice: Advice, *, as_json: bool
-) -> None:
-    """Print a summary as text or JSON."""
+def _report_otlp(file: str, name: str, files: Files, *, as_json: bool) -> None:
+    read_ = read(file)
+    if not read_.summary.rows:
+        raise CannotReportError(nothing(read_.reader, name), 1)
+    present(name, read_, files, as_json=as_json)
+
+
+def present(name: str, read_: Read, files: Files, *, as_json: bool) -> None:
+    """Write the files that were asked for, and print the summary as text or JSON.
+
+    Raises:
+        CannotWriteError: a file can't be written.
+    """
+    summary, reader, advice, observation = read_
+    write_files(files, Page(name, summary, advice, observation, remarks(reader), __version__))
     if as_json:
         print(json.dumps(_to_json(name, summary, reader) | advice.to_json(), indent=2))
     else:
@@ -80,8 +101,24 @@ def show(summary: Summary, reader: OtlpJsonReader, advice: Advice, console: Cons
         console.print(remark, style="dim", markup=False, highlight=False)
 
 
-def read(file: str) -> tuple[Summary, OtlpJsonReader, Advice]:
-    """The summary of a file, read line by line, the reader with its counts, and the advice.
+class Read(NamedTuple):
+    """A file that was read line by line.
+
+    Args:
+        summary: the table.
+        reader: with its counts.
+        advice: verdicts and ledgers.
+        observation: what they were made from.
+    """
+
+    summary: Summary
+    reader: OtlpJsonReader
+    advice: Advice
+    observation: Observation
+
+
+def read(file: str) -> Read:
+    """Read a file of OTLP JSON lines.
 
     Raises:
         CannotReportError: the file can't be read at all.
@@ -90,8 +127,8 @@ def read(file: str) -> tuple[Summary, OtlpJsonReader, Advice]:
         return read_lines(stream)
 
 
-def read_lines(lines: Lines) -> tuple[Summary, OtlpJsonReader, Advice]:
-    """The summary of lines of OTLP JSON, the reader with its counts, and the advice."""
+def read_lines(lines: Lines) -> Read:
+    """Read lines of OTLP JSON."""
     reader, history, recent = OtlpJsonReader(lines), History(), Recent()
     summary = summarize(recent.passing(history.passing(reader)))
     levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
@@ -102,7 +139,7 @@ def read_lines(lines: Lines) -> tuple[Summary, OtlpJsonReader, Advice]:
     ]
     samples = reader.device_samples()
     observation = recent.observation(reader.requests, samples, caches or None)
-    return summary, reader, advise(observation)
+    return Read(summary, reader, advise(observation), observation)
 
 
 def chosen(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from warpspan.cli.report import CannotReportError, output_console, present, read_lines
+from warpspan.cli.report_files import NO_FILES, CannotWriteError, Files
 from warpspan.records.units import plural
 from warpspan.sources.stores import Api, Jaeger, Lines, Search, Store, StoreError, Tempo
 
@@ -38,7 +39,7 @@ class Wanted(NamedTuple):
     headers: Sequence[str] = ()
 
 
-def report_store(wanted: Wanted, *, as_json: bool) -> None:
+def report_store(wanted: Wanted, *, as_json: bool, files: Files = NO_FILES) -> None:
     """Print the summary of the inferences in a store.
 
     Raises:
@@ -51,12 +52,15 @@ def report_store(wanted: Wanted, *, as_json: bool) -> None:
         store: Store = Tempo(api) if wanted.kind == "tempo" else Jaeger(api)
         ids, cut_s = ([wanted.trace_id], []) if wanted.trace_id else store.find(search)
         with _reading(store, ids) as lines:
-            summary, reader, advice = read_lines(lines)
+            read = read_lines(lines)
     except StoreError as error:
         raise CannotReportError(str(error), 1) from error
-    if not summary.rows:
+    if not read.summary.rows:
         raise CannotReportError(_nothing(wanted, found=len(ids)), 1)
-    present(wanted.url, summary, reader, advice, as_json=as_json)
+    try:
+        present(wanted.url, read, files, as_json=as_json)
+    except CannotWriteError as error:
+        raise CannotReportError(str(error), 2) from error
     if cut_s and not as_json:
         output_console(stderr=False).print(
             f"{plural(len(cut_s), 'second')} had more traces than the store gives for one search; "

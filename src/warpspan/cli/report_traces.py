@@ -13,11 +13,14 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from warpspan import __version__
 from warpspan.advisor.engine import advise
 from warpspan.advisor.observation import Observation
+from warpspan.cli.report_files import NO_FILES, Files, write_files
 from warpspan.records.kernels import Coverage, Trace
 from warpspan.records.units import plural
 from warpspan.report import text
+from warpspan.report.html import Page
 from warpspan.report.profile import profile_rows, trace_json
 from warpspan.report.profile_text import render_profile
 from warpspan.report.summary import summarize
@@ -105,12 +108,20 @@ def _reading(total: int | None, stream: BinaryIO) -> Iterator[BinaryIO]:
         yield progress.wrap_file(stream, task_id=task, total=total)
 
 
-def print_traces(name: str, traces: Traces, console: Console, *, as_json: bool) -> None:
-    """Print the tables, or one JSON object."""
+def print_traces(
+    name: str, traces: Traces, console: Console, *, as_json: bool, files: Files = NO_FILES
+) -> None:
+    """Print the tables, or one JSON object, and write files.
+
+    Raises:
+        CannotWriteError: a file can't be written.
+    """
     held = [file.trace for file in traces.files]
     summary = summarize(one.inference for trace in held for one in trace.inferences)
     rows = profile_rows(held)
-    advice = advise(Observation.of_traces(held))
+    observation = Observation.of_traces(held)
+    advice = advise(observation)
+    write_files(files, Page(name, summary, advice, observation, remarks(traces), __version__))
     if as_json:
         print(
             json.dumps(

@@ -99,7 +99,7 @@ def _claim(file: Path) -> None:
 
 def _show(file: Path, program: str, *, remove_empty: bool) -> None:
     """The summary and what to do with the file, or why there is none."""
-    summary, reader, advice = read(str(file))
+    summary, reader, advice, _ = read(str(file))
     if not summary.rows:
         why = [*reasons(os.environ), *other_python(program)]
         if skipped := describe(reader.skipped):

@@ -21,6 +21,7 @@ from warpspan.report.compare_figures import (
     Unit,
 )
 from warpspan.report.compare_stats import Comparison, Statistic, compare
+from warpspan.report.compare_verdicts import Moved
 
 #: Operation and model.
 Key: TypeAlias = tuple[str, str | None]
@@ -134,11 +135,15 @@ class ComparedRow(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """All rows that both runs have, the one with most time first, and those that one run lacks."""
+    """All rows that both runs have, the one with most time first, and those that one run lacks.
+
+    `bottlenecks` are those of the verdicts on both runs.
+    """
 
     rows: tuple[ComparedRow, ...]
     only_before: tuple[Key, ...]
     only_after: tuple[Key, ...]
+    bottlenecks: tuple[Moved, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `warpspan compare --json` prints of it; its keys are stable."""
@@ -146,6 +151,7 @@ class Compared(NamedTuple):
             "rows": [row.to_json() for row in self.rows],
             "only_before": [_key_json(key) for key in self.only_before],
             "only_after": [_key_json(key) for key in self.only_after],
+            "bottlenecks": [one.to_json() for one in self.bottlenecks],
         }
 
 

@@ -13,6 +13,7 @@ from warpspan.report.blocks import ABSENT, Column, blocks
 from warpspan.report.compare import Change, Compared, ComparedRow, Key, Outcome, Side
 from warpspan.report.compare_limits import Checked, State, signed_share
 from warpspan.report.compare_stats import LEAST_FOR_INTERVAL
+from warpspan.report.compare_verdicts import moved_sentence
 
 _OUTCOMES = {
     Outcome.BETTER: "better",
@@ -35,7 +36,9 @@ def render_compared(
     """A sentence and a table for each row, then the limits and what else a reader has to know."""
     parts: list[RenderableType] = []
     for row in compared.rows:
-        parts += [_headline(row), Text(counts(row), "dim")]
+        parts.append(_headline(row))
+        parts += [Text(sentence) for sentence in bottlenecks(row, compared)]
+        parts.append(Text(counts(row), "dim"))
         changes = shown(row)
         if changes:
             parts += [Text(), *blocks(_columns(changes), console)]
@@ -65,7 +68,10 @@ def markdown(compared: Compared, limits: Sequence[Checked], names: tuple[str, st
     if limits:
         lines.append("")
     for row in compared.rows:
-        lines += [f"**{_cell(sentence(row))}**", "", _cell(counts(row)), ""]
+        lines += [f"**{_cell(sentence(row))}**", ""]
+        for said in bottlenecks(row, compared):
+            lines += [_cell(said), ""]
+        lines += [_cell(counts(row)), ""]
         changes = shown(row)
         if changes:
             columns = _columns(changes)
@@ -98,6 +104,14 @@ def sentence(row: ComparedRow) -> str:
     few = " That is of too few inferences to be sure." if values.few else ""
     amount = signed_share(abs(values.change)).lstrip("+")
     return f"{row.name}: the {name} is {amount} {word} ({before} → {after}, median).{few}"
+
+
+def bottlenecks(row: ComparedRow, compared: Compared) -> list[str]:
+    """What became of the bottleneck of a row, where both runs have a verdict on it."""
+    key = (row.operation, row.model)
+    return [
+        moved_sentence(one) for one in compared.bottlenecks if (one.operation, one.model) == key
+    ]
 
 
 def counts(row: ComparedRow) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor, log10
 from typing import Any, NamedTuple, TypeAlias
 
-from warpspan.advisor.observation import Observation
 from warpspan.records import Inference
-from warpspan.report.perfetto import Group, Slice, groups, lanes
+from warpspan.report.tracks import Group, Slice, lanes
 
-#: Blocks of the timeline, over all lanes.
+#: Slices of the timeline, over all lanes; of more, the last ones.
 SLICES_MAX = 20_000
 #: Points of each line over time.
 POINTS_MAX = 800
@@ -18,30 +17,31 @@ POINTS_MAX = 800
 LANES_MAX = 16
 _BARS_PER_DECADE = 20
 _BARS_MAX = 80
-_PERCENT_AXIS = "%"
 
 _Json: TypeAlias = dict[str, Any]
 
 
 class Timeline(NamedTuple):
-    """The lanes of a run, and how far they were coarsened to fit.
+    """The lanes of a run, or of its last part where it has too many slices.
 
     Args:
         lanes: `group`, `name`, `kind` and `slices`, a flat list of start and length in microseconds
-            since the start, index of the name, and how many slices this one stands for.
+            since the start of the run, and index of the name.
         names: of slices.
-        elapsed_us: from the first start to the last end.
-        merged: how many slices are only in a block with others.
-        resolution_us: slices closer than this were merged, 0 where none was.
-        hidden: slices in lanes beyond the bound.
+        from_us: from where on slices are in it.
+        elapsed_us: from the start of the run to the last end.
+        slice_count: slices in it.
+        all_count: slices of the whole run.
+        hidden_count: of these, those in lanes beyond `LANES_MAX`.
     """
 
     lanes: list[_Json]
     names: list[str]
+    from_us: float
     elapsed_us: float
-    merged: int
-    resolution_us: float
-    hidden: int
+    slice_count: int
+    all_count: int
+    hidden_count: int
 
 
 def histogram(values: Sequence[float]) -> _Json:
@@ -66,85 +66,66 @@ def histogram(values: Sequence[float]) -> _Json:
     return {"edges": edges, "counts": counts, "zero_count": len(values) - len(above)}
 
 
-def start_ns(observation: Observation) -> int:
+def start_ns(groups: Sequence[Group]) -> int:
     """Unix time of the first thing that was observed."""
-    starts = [one.start_ns for one in observation.inferences]
-    starts += [one.start_ns for one in observation.requests]
-    return min(starts, default=0)
+    return min((at_ns for group in groups for at_ns in group.starts_ns()), default=0)
 
 
-def timeline(observation: Observation) -> Timeline:
-    """Requests, inferences, steps, waits, devices, copies and idle gaps."""
-    first_ns = start_ns(observation)
+def timeline(groups: Sequence[Group], first_ns: int) -> Timeline:
+    """Requests, inferences, steps, waits, devices, copies and idle gaps.
+
+    Args:
+        groups: the tracks of the run.
+        first_ns: Unix time that times are relative to.
+    """
     held: list[tuple[Group, str, int, list[Slice]]] = []
-    hidden = 0
-    for group in groups(observation):
+    all_count = hidden_count = 0
+    for group in groups:
         for track in group.ordered_tracks():
             for number, lane in enumerate(lanes(group.tracks[track])):
+                all_count += len(lane)
                 if number < LANES_MAX:
                     held.append((group, track, number, lane))
                 else:
-                    hidden += len(lane)
-    end_ns = max((lane[-1].end_ns for *_, lane in held if lane), default=first_ns)
-    merged = [[(one, 1) for one in lane] for *_, lane in held]
-    total = sum(map(len, merged))
-    resolution_ns = 0
-    while sum(map(len, merged)) > SLICES_MAX:
-        resolution_ns = max(2 * resolution_ns, (end_ns - first_ns) // SLICES_MAX, 1)
-        merged = [list(_coarse(lane, resolution_ns, track)) for _, track, _, lane in held]
+                    hidden_count += len(lane)
+    starts = sorted(one.start_ns for *_, lane in held for one in lane)
+    from_ns = starts[-SLICES_MAX] if len(starts) > SLICES_MAX else first_ns
     names: dict[str, int] = {}
     drawn = []
-    for (group, track, number, _), lane in zip(held, merged, strict=True):
+    slice_count, end_ns = 0, first_ns
+    for group, track, number, lane in held:
         flat: list[float] = []
-        for one, count in lane:
-            name = names.setdefault(one.name, len(names))
-            flat += [
-                (one.start_ns - first_ns) / 1000,
-                (one.end_ns - one.start_ns) / 1000,
-                name,
-                count,
-            ]
+        for one in lane:
+            if one.start_ns >= from_ns:
+                name = names.setdefault(one.name, len(names))
+                flat += [_us(one.start_ns - first_ns), _us(one.end_ns - one.start_ns), name]
+                end_ns = max(end_ns, one.end_ns)
+        slice_count += len(flat) // 3
         title = track if number == 0 else f"{track} {number + 1}"
-        drawn.append({"group": group.name, "name": title, "kind": track, "slices": flat})
-    kept = sum(map(len, merged))
-    return Timeline(
-        drawn, list(names), (end_ns - first_ns) / 1000, total - kept, resolution_ns / 1000, hidden
-    )
+        if flat:
+            drawn.append({"group": group.name, "name": title, "kind": track, "slices": flat})
+    times = _us(from_ns - first_ns), _us(end_ns - first_ns)
+    return Timeline(drawn, list(names), *times, slice_count, all_count, hidden_count)
 
 
-def _coarse(lane: Sequence[Slice], resolution_ns: int, track: str) -> Iterator[tuple[Slice, int]]:
-    """Short slices with short gaps between them as one; short idle gaps are left out instead."""
-    if track == "idle":
-        yield from ((one, 1) for one in lane if one.end_ns - one.start_ns >= resolution_ns)
-        return
-    held, count = None, 0
-    for one in lane:
-        if (
-            held is not None
-            and one.end_ns - one.start_ns < resolution_ns
-            and held.end_ns - held.start_ns < 8 * resolution_ns
-            and one.start_ns - held.end_ns < resolution_ns
-        ):
-            held, count = Slice(held.name, held.start_ns, one.end_ns), count + 1
-            continue
-        if held is not None:
-            yield held, count
-        held, count = one, 1
-    if held is not None:
-        yield held, count
+def _us(value_ns: int) -> float:
+    return value_ns / 1000
 
 
-def over_time(observation: Observation) -> list[_Json]:
+def over_time(groups: Sequence[Group], first_ns: int) -> list[_Json]:
     """Memory, and utilization and power, of each process and device over time.
+
+    Args:
+        groups: the counters of the run.
+        first_ns: Unix time that times are relative to.
 
     Returns:
         For each chart its `title`, `x` in seconds since the start, and `lines` with `name`, `axis`
         (`bytes`, `%` or `W`) and `values`: in each of at most `POINTS_MAX` parts of the time the
         highest one, null where there is none.
     """
-    first_ns = start_ns(observation)
     charts = []
-    for group in groups(observation):
+    for group in groups:
         for title, axes in (("Memory", ("bytes",)), ("Utilization and power", ("%", "W"))):
             counters = {
                 name: levels
