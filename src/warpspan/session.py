@@ -24,6 +24,7 @@ from warpspan.deep.on_signal import OnSignal
 from warpspan.deep.other_profilers import UserProfilers
 from warpspan.deep.schedule import BURST, Schedule
 from warpspan.emit.emitter import Emitter
+from warpspan.emit.status import Publisher
 from warpspan.finish.finisher import Finisher
 from warpspan.finish.kv_leaks import KvLeaks
 from warpspan.finish.pipeline import Pipeline, contributors
@@ -80,9 +81,16 @@ class Session:
     ) -> None:
         self._settings = settings
         self._sampler: Sampler | None = None
+        self._status = Publisher(
+            environment(), lambda: self._sampler or (), lambda: self._emitter.service_name()
+        )
         self._emitter = Emitter(__version__, tracer_provider, meter_provider, steps=settings.steps)
         self.stream = RecordStream(
-            {"metrics": self._emitter.record_metrics, "span": self._emitter.end_span}
+            {
+                "metrics": self._emitter.record_metrics,
+                "span": self._emitter.end_span,
+                "status": self._status.add,
+            }
         )
         dropped: Counter[str] = Counter()
         self._kv_leaks = KvLeaks(dropped)
@@ -170,6 +178,7 @@ class Session:
         garbage.unwatch()
         if self._sampler is not None:
             self._sampler.stop()
+        self._status.close()
         self._emitter.close()
 
     def _patch(self) -> None:
@@ -199,7 +208,10 @@ class Session:
 
         if self._sampler is None:
             self._sampler = Sampler(
-                self._settings.sample_period_s, environment(), self.stream.sample
+                self._settings.sample_period_s,
+                environment(),
+                self.stream.sample,
+                tick=self._status.tick,
             )
         return self._sampler.attach(runtime_device)
 
@@ -246,6 +258,7 @@ class Session:
         self.finisher.start_anew()
         self.captures.start_anew()
         self._kv_leaks.reset()
+        self._status.reset()
 
     def _pause(self) -> None:
         self.captures.pause(_FORK_WAIT_S)

@@ -312,20 +312,21 @@ def top(
         ),
     ] = False,
 ) -> None:
-    """Show the GPUs of this machine and the instrumented processes on them, live.
+    """Show the GPUs of this machine, the instrumented processes and their inferences, live.
+
+    Rates, percentiles of the latest durations, tokens, waits in the queue, GPU-seconds, energy and
+    processor time by service and model, of processes of your own user. They are means per call over
+    the last second. Works without a GPU.
 
     Kernels is the share of time in which any kernel ran. SM, tensor and DRAM are the utilization of
-    these units (Hopper and newer). Cycles, GPU-seconds and joules are means per inference over the
-    last second, of processes of your own user.
+    these units (Hopper and newer).
 
-    Exit code 1: no GPU was found.
+    Keys: q quits, s sorts by the next column, r reverses, / filters, f shows single processes and MIG
+    instances, p shows all processes on the GPUs, arrows scroll.
     """
     from warpspan.cli import top as top_command  # not for `run`, which must start at once
 
-    try:
-        top_command.top(as_json=as_json, once=once)
-    except top_command.CannotShowError as error:
-        fail(str(error), 1)
+    top_command.top(as_json=as_json, once=once)
 
 
 @app.command()

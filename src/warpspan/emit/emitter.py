@@ -63,6 +63,13 @@ class Emitter:
         sources = Sources(devices, finisher, usage, caches, skipped, self._recorder.kept, hardware)
         self._observables = Observables(self._meter, sources)
 
+    def service_name(self) -> str | None:
+        """`service.name` of the spans' resource, None where the program set none."""
+        provider: Any = self._providers[0] or trace.get_tracer_provider()
+        resource = getattr(provider, "resource", None)  # the API's own has none
+        name = None if resource is None else resource.attributes.get("service.name")
+        return None if not name or name.startswith("unknown_service") else str(name)
+
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
         if self._observables is not None:

@@ -96,6 +96,32 @@ def blocks(
     return parts[1:]
 
 
+def one_block(
+    columns: Sequence[Column], console_width: int, keys: Sequence[int] = (0,)
+) -> tuple[Table, list[str]]:
+    """One table of as many columns as fit, the first ones first, for a screen that has one place.
+
+    Args:
+        columns: with as many cells each, those that matter most first.
+        console_width: to fit.
+        keys: the columns that are always there.
+
+    Returns:
+        The table, and the headings of the columns that have values and did not fit.
+    """
+    block, left_out = set(keys), []
+    for at, column in enumerate(columns):
+        if at in block or not column.has_value:
+            continue
+        wider = block | {at}
+        if _folded_width(_side_by_side(columns, wider)) <= console_width:
+            block = wider
+        else:
+            left_out.append(" ".join(column.heading.split()))
+    shown = _side_by_side(columns, block)
+    return _table(shown, _widths(shown, console_width), ()), left_out
+
+
 def _side_by_side(columns: Sequence[Column], block: set[int]) -> list[Column]:
     """The columns of a block. A heading over several of them stands once."""
     shown: list[Column] = []
