@@ -34,6 +34,7 @@ from warpspan.report.tracks import tracks
 
 _UPLOT = "vendor/uPlot.iife.min.js"
 _UPLOT_STYLE = "vendor/uPlot.min.css"
+_UPLOT_LICENSE = "vendor/uPlot-LICENSE.txt"
 #: Rows that have charts; the table has all.
 ROWS_MAX = 12
 
@@ -113,7 +114,7 @@ def render_html(page: Page) -> str:
         style=_asset(_UPLOT_STYLE) + _asset("page.css"),
         body="".join(body),
         data=script_json(data),
-        charts=_asset(_UPLOT),
+        charts=f"/*!\n{_asset(_UPLOT_LICENSE)}*/\n{_asset(_UPLOT)}",
         script=_asset("page.js"),
     )
 
