@@ -33,7 +33,7 @@ _NEVER_FIRST = (
     Cause.PRECISION,
     Cause.FUSION,
 )
-_BY_TIME_OR_END = (Cause.KV_GROWTH, Cause.MEMORY_CAPACITY)
+_END_THE_PROGRAM = (Cause.KV_GROWTH, Cause.MEMORY_CAPACITY)
 """They end the program sooner or later, and are named before a device that is well used."""
 
 
@@ -112,7 +112,7 @@ def _unique(found: Iterable[Finding]) -> list[Finding]:
 def _bottlenecks(found: Sequence[Finding]) -> list[Finding]:
     """The one with most time, and a second one of nearly the same; none where nothing has any."""
     faults = [one for one in found if one.id not in (*_STATES, *_NEVER_FIRST) and one.time_s]
-    ends = [one for one in found if one.id in _BY_TIME_OR_END and not one.time_s]
+    ends = [one for one in found if one.id in _END_THE_PROGRAM]
     explained_s = max((one.time_s or 0.0 for one in faults if one.id in _INSIDE_BUSY), default=0.0)
     times_s = {one.id: one.time_s or 0.0 for one in faults}
     for one in found:

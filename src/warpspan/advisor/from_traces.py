@@ -90,7 +90,7 @@ def _reasons(
     request_wait = None
     if trace.coverage.python:
         request_wait = starved - called - trace.waits - _blocked(line)
-    drained = Intervals(_drained(idle & inside, trace.waits))
+    drained = Intervals(_drained(idle & (inside | called), trace.waits))
     return {
         Idle.BETWEEN_STEPS: steps if has_steps else None,
         Idle.SYNC: drained | (trace.waits & (inside | between)),

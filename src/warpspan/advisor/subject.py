@@ -57,7 +57,7 @@ class Subject(NamedTuple):
         key: operation, model, device type.
         seen: how many inferences, with warm-up.
         inferences: those after warm-up, by start.
-        company: how many ran on average during each of these, itself included.
+        company: how many were on their device on average during each of these, itself included.
         warm_up: the first ones, which were slower.
         parts: what they had of each device.
         observation: everything that was observed.
@@ -179,7 +179,7 @@ def subjects(observation: Observation) -> tuple[list[Timeline], list[Subject]]:
         for line in lines
         for window, mean in zip(
             line.windows,
-            mean_concurrency([window.open_ns for window in line.windows]),
+            mean_concurrency([(window.start_ns, window.end_ns) for window in line.windows]),
             strict=True,
         )
     }
