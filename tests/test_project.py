@@ -154,12 +154,12 @@ def test_one_place_reads_the_environment():
 
 
 def test_wheel_is_complete(wheel):
-    """The wheel has every source file, the registry of names, the page, the type marker, the license."""
+    """The wheel has every source file, what the page is made of, the type marker and the license."""
     shipped = {
         path.relative_to(ROOT / "src").as_posix()
         for path in (ROOT / "src" / "warpspan").rglob("*")
         if path.is_file()
-        and path.suffix in {".css", ".html", ".js", ".py", ".txt", ".typed", ".yaml"}
+        and path.suffix in {".py", ".yaml", ".typed", ".html", ".css", ".js", ".txt"}
     } | {"warpspan/py.typed"}
     packed = {name for name in wheel.namelist() if name.startswith("warpspan/")}
     assert shipped == packed

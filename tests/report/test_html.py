@@ -192,7 +192,8 @@ def test_the_page_is_small(count):
 
 
 def test_the_chart_library_is_the_published_one():
-    """uPlot 1.6.32 as on npm, byte by byte, with its licence."""
+    """uPlot 1.6.32 as on npm, byte by byte, with its licence, which is in the page, too."""
+    assert "Permission is hereby granted, free of charge" in page(Observation([]))
     folder = resources.files("warpspan.report") / "page" / "vendor"
     assert {
         "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",

@@ -140,17 +140,13 @@ def test_counters():
     found = events(run)
     assert {1} == {event["pid"] - 1 for event in found if event["ph"] == "C"}
     assert [
-        ("memory allocated (bytes)", 1000.0, 5),
-        ("memory allocated (bytes)", 5000.0, 7),
-        ("memory allocated (bytes)", 6000.0, 8),
-        ("memory peak of an inference (bytes)", 2000.0, 6),
-        ("power (W)", 0.0, 300.0),
-        ("SM utilization (%)", 0.0, 50.0),
-    ] == [
-        (event["name"], event["ts"], event["args"]["value"])
-        for event in found
-        if event["ph"] == "C"
-    ]
+        ("memory allocated", 1000.0, {"bytes": 5}),
+        ("memory allocated", 5000.0, {"bytes": 7}),
+        ("memory allocated", 6000.0, {"bytes": 8}),
+        ("memory peak of an inference", 2000.0, {"bytes": 6}),
+        ("power", 0.0, {"W": 300.0}),
+        ("SM utilization", 0.0, {"%": 50.0}),
+    ] == [(event["name"], event["ts"], event["args"]) for event in found if event["ph"] == "C"]
 
 
 def test_a_profilers_trace():

@@ -34,6 +34,9 @@ from warpspan.report.tracks import tracks
 
 _UPLOT = "vendor/uPlot.iife.min.js"
 _UPLOT_STYLE = "vendor/uPlot.min.css"
+_UPLOT_LICENSE = "vendor/uPlot-LICENSE.txt"
+#: Inferences that a distribution needs to be one.
+LEAST_FOR_BARS = 5
 #: Rows that have charts; the table has all.
 ROWS_MAX = 12
 
@@ -113,7 +116,7 @@ def render_html(page: Page) -> str:
         style=_asset(_UPLOT_STYLE) + _asset("page.css"),
         body="".join(body),
         data=script_json(data),
-        charts=_asset(_UPLOT),
+        charts=f"/*!\n{_asset(_UPLOT_LICENSE)}*/\n{_asset(_UPLOT)}",
         script=_asset("page.js"),
     )
 
@@ -141,13 +144,15 @@ def _charts(kind: str, titles: Sequence[str], said: Sequence[str]) -> str:
 
 
 def _distributions(page: Page) -> list[dict[str, Any]]:
-    """Of each row, the durations and the device times that were kept."""
+    """Of each row with enough of them, the durations and the device times that were kept."""
     held: dict[tuple[str, str | None, str], list[Inference]] = {}
     for one in page.observation.inferences:
         held.setdefault((one.operation, one.model.name, one.device.type), []).append(one)
     charts = []
     for row in page.summary.rows[:ROWS_MAX]:
         inferences = held.get((row.operation, row.model, row.device_type), [])
+        if len(inferences) < LEAST_FOR_BARS:
+            continue
         times = [one.timing.device_time_s for one in inferences]
         known = [value for value in times if value is not None]
         charts.append(

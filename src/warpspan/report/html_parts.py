@@ -140,13 +140,15 @@ def _label(name: str) -> str:
 
 
 def _evidence(name: str, value: Evidence) -> str:
-    if isinstance(value, bool | str):
-        return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
     if isinstance(value, list):
         return ", ".join(value)
     if name.endswith("_s"):
         return seconds(value) if value >= 0 else f"-{seconds(-value)}"
-    if name.endswith("_share"):
+    if "share" in name.split("_"):
         return share(value)
     if name.endswith("_bytes") and value >= 0:
         return size(round(value))

@@ -8,7 +8,7 @@ microseconds; here they count from the first event, so that no digit of the nano
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TextIO, TypeAlias
 
 from warpspan.advisor.observation import Observation
@@ -38,8 +38,8 @@ def write_perfetto(observation: Observation, stream: TextIO) -> int:
     return total
 
 
-def _events(groups: Iterable[Group], first_ns: int) -> Iterator[_Event]:
-    thread = 0
+def _events(groups: Sequence[Group], first_ns: int) -> Iterator[_Event]:
+    thread = len(groups)  # a thread whose id is that of a process is its main one
     for pid, group in enumerate(groups, 1):
         yield _metadata("process_name", pid, 0, name=printable(group.name))
         yield _metadata("process_sort_index", pid, 0, sort_index=pid)
@@ -52,10 +52,12 @@ def _events(groups: Iterable[Group], first_ns: int) -> Iterator[_Event]:
                 for one in lane:
                     yield from _slice_events(one, track, pid, thread, first_ns)
         for counter, levels in group.counters.items():
+            # A counter is shown by its name and the key of its value: the key is the unit.
+            name, _, unit = printable(counter).rpartition(" (")
             for level in sorted(levels):
                 yield {
-                    "ph": "C", "name": printable(counter), "pid": pid, "ts": _us(level.at_ns - first_ns),
-                    "args": {"value": level.value},
+                    "ph": "C", "name": name, "pid": pid, "ts": _us(level.at_ns - first_ns),
+                    "args": {unit.rstrip(")"): level.value},
                 }  # fmt: skip
 
 

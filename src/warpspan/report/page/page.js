@@ -61,6 +61,9 @@
       return x.map((edge) => counts.get(edge) ?? null);
     });
     const last = Math.max(...shown.map(([, held]) => held.edges[held.edges.length - 1]));
+    // Room for a tick or two where all values are alike.
+    const room = Math.max(Math.sqrt(3 / (last / x[0])), 1);
+    const from = x[0] / room, to = last * room;
     const drawn = shown.map(([, held]) => held);
     const bars = (number) => (plot) => {
       const { ctx, bbox } = plot, held = drawn[number];
@@ -83,11 +86,11 @@
     return new uPlot({
       width: place.clientWidth, height: 260,
       scales: {
-        x: { time: false, distr: 3, range: [x[0], last] },
+        x: { time: false, distr: 3, range: [from, to] },
         y: { range: (_, __, high) => [0, Math.max(high * 1.05, 1)] },
       },
       axes: [
-        axis(each(seconds), 36, { space: 60, filter: (plot, all) => decades(all, x[0], last) }),
+        axis(each(seconds), 36, { space: 60, filter: (plot, all) => decades(all, from, to) }),
         axis(each((value) => (Number.isInteger(value) ? String(value) : "")), 50),
       ],
       series: [
