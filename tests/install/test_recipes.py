@@ -28,10 +28,6 @@ EXCEPTED = {
         "README.md",
         "make demo    # a real service under load, on a laptop without a GPU; needs Python ≥ 3.10 and make",
     ): "commands of the checkout, which make an environment of their own: .ci/run runs them",
-    (
-        "docs/device.md",
-        "warpspan top            # the GPUs and the instrumented processes on them, live",
-    ): "needs a GPU",
     ("docs/fused.md", "warpspan bench fused --json fused.json --html fused.html"): "needs a GPU",
     (
         "docs/virtual_gpu.md",
