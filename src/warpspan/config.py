@@ -79,6 +79,7 @@ class Kind(NamedTuple):
 FLAG = Kind(_flag, "true or false", bool)
 PATTERNS = Kind(_patterns, "class names or patterns, separated by commas", list[str])
 SIZE = Kind(_size, "a whole number from 16 to 1000000", int)
+MEBIBYTES = Kind(int, "a whole number of MiB, or 0 for none", int)
 SECONDS = Kind(_seconds, "seconds from 0 to 3600", float)
 PERIOD = Kind(_period, "seconds from 0.1 to 10, or 0 for none", float)
 MODE = Kind(_mode, "auto, on or off", str)
@@ -173,6 +174,13 @@ def _options() -> Iterator[Option]:
         None,
         PATH,
         "The file that the exporter `warpspan_file` appends to; `warpspan run` sets it.",
+        "export.md",
+    )
+    yield Option(
+        f"{_PREFIX}FILE_LIMIT",
+        1024,
+        MEBIBYTES,
+        "Size from which on nothing more is written to that file.",
         "export.md",
     )
     yield Option(
