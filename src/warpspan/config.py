@@ -136,6 +136,7 @@ ENTRY_POINTS = Kind(
     _patterns, "names such as package.module:Class.method, separated by commas", list[str]
 )
 SIZE = Kind(_size, "a whole number from 16 to 1000000", int)
+MEBIBYTES = Kind(int, "a whole number of MiB, or 0 for none", int)
 SECONDS = Kind(_seconds, "seconds from 0 to 3600", float)
 PERIOD = Kind(_period, "seconds from 0.1 to 10, or 0 for none", float)
 MODE = Kind(_mode, "auto, on or off", str)
@@ -259,6 +260,13 @@ def _options() -> Iterator[Option]:
         None,
         PATH,
         "The file that the exporter `warpspan_file` appends to; `warpspan run` sets it.",
+        "export.md",
+    )
+    yield Option(
+        f"{_PREFIX}FILE_LIMIT",
+        1024,
+        MEBIBYTES,
+        "Size from which on nothing more is written to that file.",
         "export.md",
     )
     yield Option(

@@ -54,5 +54,8 @@ OTEL_PYTHON_WARPSPAN_DEEP_OPERATORS = "OTEL_PYTHON_WARPSPAN_DEEP_OPERATORS"
 OTEL_PYTHON_WARPSPAN_FILE = "OTEL_PYTHON_WARPSPAN_FILE"
 """The file that the exporter `warpspan_file` appends to; `warpspan run` sets it. Give a path; default none."""
 
+OTEL_PYTHON_WARPSPAN_FILE_LIMIT = "OTEL_PYTHON_WARPSPAN_FILE_LIMIT"
+"""Size from which on nothing more is written to that file. Give a whole number of MiB, or 0 for none; default `1024`."""
+
 OTEL_PYTHON_WARPSPAN_EXPORT_HELPER = "OTEL_PYTHON_WARPSPAN_EXPORT_HELPER"
 """`false` runs the official exporters behind `warpspan_otlp` and `warpspan_file` in this process instead of a helper. Give true or false; default `true`."""

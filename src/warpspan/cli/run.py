@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
@@ -16,19 +16,17 @@ from typing import NoReturn
 from rich.console import Console
 
 from warpspan.cli import process
-from warpspan.cli.ending import INSTALL
+from warpspan.cli.doctor_names import names
+from warpspan.cli.ending import INSTALL, cause
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
 from warpspan.cli.report import nothing, output_console, read, show
+from warpspan.export import appender, notes
 from warpspan.records.skips import describe
 from warpspan.records.units import size
 
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
 _IMPORT = "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml"
-_USUAL_REASONS = (
-    "warpspan saw no call of a PyTorch module. Wrap compiled functions and engines in "
-    "`warpspan.inference()` to record them."
-)
 
 
 def run(command: Sequence[str], output: Path | None) -> NoReturn:
@@ -42,12 +40,19 @@ def run(command: Sequence[str], output: Path | None) -> NoReturn:
     program = process.find(command[0], os.environ.get("PATH", os.defpath))
     file = _default_output() if output is None else output
     _claim(file)
-    environ = environment(os.environ, command, file, explicit=output is not None)
-    status = process.run(program, command, environ)
+    noted = notes.path(str(file.absolute()))
+    noted.write_bytes(b"")
+    try:
+        environ = environment(os.environ, command, file, explicit=output is not None)
+        status = process.run(program, command, environ)
+        processes = notes.read(noted.read_text().splitlines())
+    finally:
+        noted.unlink()
     # Nothing that goes wrong here, a full disk or a second Ctrl-C, may change how it ended.
     with contextlib.suppress(KeyboardInterrupt, OSError):
         try:
-            _show(file, program, remove_empty=output is None)
+            why = [*_known(environ, program), cause(status, processes)]
+            _show(file, why, remove_empty=output is None)
         except Exception as error:
             say(f"warpspan: can't summarize {file}: {error}")
     process.exit_like(status)
@@ -97,27 +102,37 @@ def _claim(file: Path) -> None:
         ) from error
 
 
-def _show(file: Path, program: str, *, remove_empty: bool) -> None:
+def _known(environ: Mapping[str, str], program: str) -> list[str]:
+    """What keeps a program from recording, as far as it was known before it began."""
+    wrong = [f"{one.subject}: {one.said} ({one.fix})." for one in names(environ)]
+    return [*reasons(os.environ), *wrong, *other_python(program)]
+
+
+def _show(file: Path, why: list[str], *, remove_empty: bool) -> None:
     """The summary and what to do with the file, or why there is none."""
     summary, reader, advice, _ = read(str(file))
     if not summary.rows:
-        why = [*reasons(os.environ), *other_python(program)]
+        *known, ending = why
         if skipped := describe(reader.skipped):
-            why.append(f"{skipped}.")
+            known.append(f"{skipped}.")
         empty = reader.lines == 0
         found = "no telemetry was written" if empty else nothing(reader, str(file))
         say(f"warpspan: no inferences recorded: {found}.")
-        say(" ".join(why) if why else _USUAL_REASONS)
+        say(" ".join(known) if known else ending)
         if empty and remove_empty:
             file.unlink()
         return
     console = output_console(stderr=True)
     console.print()
     show(summary, reader, advice, console)
-    name, length = shlex.quote(str(file)), size(file.stat().st_size)
+    length, limit = file.stat().st_size, appender.limit_bytes(os.environ)
+    if limit is not None and length >= limit:
+        remark = f"The file has its limit of {size(limit)}; what came later is not recorded."
+        console.print(remark, markup=False, highlight=False)
+    name = shlex.quote(str(file))
     console.print()
     for line in (
-        f"Recorded in {file} ({length} of OTLP JSON).",
+        f"Recorded in {file} ({size(length)} of OTLP JSON).",
         f"  again   {ourselves()} report {name}",
         f"  Jaeger  grep resourceSpans {name} > traces.json  # then upload it in Jaeger's UI",
         f"  others  OpenTelemetry Collector, receiver otlp_json_file, as in {_IMPORT}",
