@@ -18,7 +18,7 @@ import torch
 
 from warpspan import guard
 from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch.module_call import Switch, outermost
+from warpspan.hooks.torch.module_call import Switch, in_place
 from warpspan.runtime.library_calls import OpenCall, open_host_part, open_library_call, open_mark
 from warpspan.runtime.scopes import current, unwind
 from warpspan.runtime.steps import LoopScope
@@ -171,14 +171,7 @@ def compiled(switch: Switch) -> Wrap:
 
         @functools.wraps(original)
         def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            made = function(self, *args, **kwargs)
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                if _is_dynamo_compiling() or current.get().covers:
-                    return made(*args, **kwargs)
-                return outermost(switch, made, self, args, kwargs)
-
-            return call
+            return in_place(switch, function(self, *args, **kwargs), self)
 
         return wrapper
 
