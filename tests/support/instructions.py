@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from torch.nn import Module
+
 import warpspan
 
 PACKAGE = Path(warpspan.__file__).parent
@@ -72,7 +74,10 @@ class Instructions:
         files = self._files
 
         def enter(frame, event, _):
-            if event != "call" or not frame.f_code.co_filename.startswith(files):
+            code = frame.f_code
+            # The code of torch's own method has our instructions in it (`hooks/torch/call_code.py`).
+            ours = code is Module._call_impl.__code__ or code.co_filename.startswith(files)
+            if event != "call" or not ours:
                 return None
             frame.f_trace_opcodes = True
             frame.f_trace_lines = False
