@@ -112,8 +112,7 @@ class Channel:
     @property
     def helper_pid(self) -> int | None:
         """The process id of the helper, where one runs."""
-        process = self._process
-        return None if process is None else process.pid
+        return None if (process := self._process) is None else process.pid
 
     def open(self, kind: int) -> Batch:
         """A new batch of a signal."""
@@ -198,27 +197,27 @@ class Channel:
         self._await_helper(deadline)
         began = self._clock()
         deadline = min(deadline, began + self._closing_s)
-        done = self.wait(max(0.0, deadline - began), kind)
+        done = self.wait(deadline - began, kind)
         with self._lock:
             for batch in [b for b in self._batches.values() if b.kind == kind]:
                 if self.broken is None:
                     self.dropped[wire.SIGNALS[kind], "shutdown"] += batch.items
                     self._forget(batch)
             self._users.pop(kind, None)
-            self._closing_s = max(0.0, self._closing_s - (self._clock() - began))
+            self._closing_s -= self._clock() - began
             if not self._users:
                 self.closed = True
                 self._end(max(0.0, deadline - self._clock()))
-                where = official.address(self._target, wire.SIGNALS[kind], self.variables)
-                closing.say(self.dropped - self._lost_before, where, self._limit_s)
+                to = official.address(self._target, wire.SIGNALS[kind], self.variables)
+                closing.say(self.dropped - self._lost_before, to, self._limit_s)
         return done
 
     def _await_helper(self, deadline: float) -> None:
         """Give a helper that starts the time for it, which is not the backend's."""
-        while self._batches and not self._ready and self.broken is None:
+        while self._batches and not self._ready and self._clock() < deadline:
             with self._lock:
                 self._pump()
-            if self._socket is None or self._clock() >= deadline:
+            if self._socket is None:  # broken, or not due
                 return
             self._wait(deadline, writing=bool(self._out))
 
