@@ -157,6 +157,14 @@ def test_mig(width):
     assert "7.6" in "\n".join(shown)
 
 
+@pytest.mark.parametrize("height", [14, 16, 40])
+def test_other_heights(height):
+    """Eight GPUs and at least one row fit."""
+    shown = lines(many(8), 100, height)
+    assert len(shown) <= height
+    assert "service-" in "\n".join(shown)
+
+
 def test_scrolling():
     """The rows that have no room are counted, and come with the arrows, up to the last one."""
     view = View()

@@ -59,7 +59,7 @@ def render(
         return Group(*parts)
     keys = _keys(view)
     if devices[0].cells:
-        parts += [*_screen_of(devices, shown, console.width), Text()]
+        parts += [*_screen_of(devices, shown, console.width, height), Text()]
     left = height - _lines(Group(*parts, keys), console)
     chosen = listed if view.processes else inferences
     if chosen[0].cells:
@@ -105,10 +105,10 @@ def _shown_devices(
 
 
 def _screen_of(
-    columns: Sequence[Column], devices: Sequence[dict[str, Any]], width: int
+    columns: Sequence[Column], devices: Sequence[dict[str, Any]], width: int, height: int
 ) -> list[RenderableType]:
     """The devices on a screen: a line each, or several in a line where these are too many."""
-    if len(devices) <= (2 if width < 80 else 10):
+    if len(devices) <= (2 if width < 80 else height // 3):
         table, missing = one_block(columns, width)
         return [table, *_missing(missing)]
     index_width = max(len(device["index"]) for device in devices)

@@ -112,13 +112,13 @@ def _compiling(switch: Switch, original: Callable[..., Any]) -> Callable[..., An
     """Have the compiled form of torch's own layers recorded, which holds `_call_impl` in itself."""
 
     @functools.wraps(original)
-    def compile(self: Module, *args: Any, **kwargs: Any) -> Any:  # noqa: A001 - torch's name
-        result = original(self, *args, **kwargs)
+    def compile(module: Module, *args: Any, **kwargs: Any) -> Any:  # noqa: A001 - torch's name
+        result = original(module, *args, **kwargs)
         optimized = sys.modules["torch._dynamo"].OptimizedModule
         holds_call = getattr(optimized, "_should_wrap_module_call_impl", None)
-        if holds_call is not None and holds_call(self._call_impl) and switch.tracker is not None:
-            made: Any = self._compiled_call_impl
-            self._compiled_call_impl = in_place(switch, made, self)
+        if holds_call is not None and holds_call(module._call_impl) and switch.tracker is not None:
+            made: Any = module._compiled_call_impl
+            module._compiled_call_impl = in_place(switch, made, module)
         return result
 
     return compile
