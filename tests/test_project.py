@@ -27,6 +27,8 @@ LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # Triton's own switches, which it reads when a kernel is defined.
 READ_THE_ENVIRONMENT = {
     "config.py",
+    "cli/doctor_export.py",
+    "cli/profile.py",
     "cli/run.py",
     "export/distro.py",
     "export/file.py",

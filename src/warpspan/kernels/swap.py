@@ -39,12 +39,12 @@ class Applied(AbstractContextManager["Applied"]):
 
     def __init__(self, modules: list[torch.nn.Module], counts: dict[str, int]) -> None:
         self.counts = counts
-        self._modules = modules
+        self._swapped = modules
 
     def restore(self) -> None:
         """Give every module its own forward again; a second call does nothing."""
-        while self._modules:
-            vars(self._modules.pop()).pop("forward", None)
+        while self._swapped:
+            vars(self._swapped.pop()).pop("forward", None)
 
     def __exit__(self, *_: object) -> None:
         self.restore()

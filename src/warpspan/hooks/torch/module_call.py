@@ -118,7 +118,7 @@ def _compiling(switch: Switch, original: Callable[..., Any]) -> Callable[..., An
         holds_call = getattr(optimized, "_should_wrap_module_call_impl", None)
         if holds_call is not None and holds_call(module._call_impl) and switch.tracker is not None:
             made: Any = module._compiled_call_impl
-            module._compiled_call_impl = in_place(switch, made, module)
+            vars(module)["_compiled_call_impl"] = in_place(switch, made, module)
         return result
 
     return compile
