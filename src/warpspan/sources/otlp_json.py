@@ -236,15 +236,14 @@ class OtlpJsonReader:
         return inference
 
     def _note_request(self, span: Mapping[str, Any], process: str) -> None:
-        kind = _REQUEST_KINDS.get(span.get("kind", 0))
-        if kind is None and not span.get("parentSpanId"):
-            kind = RequestKind.ROOT
-        if kind is None:
-            return
         with suppress(*_MALFORMED):
-            start_ns, end_ns = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
-            trace_id, name = str(span["traceId"]), str(span.get("name", ""))
-            self.requests.append(Request(start_ns, end_ns, trace_id, name, process, kind))
+            kind = _REQUEST_KINDS.get(span.get("kind", 0))
+            if kind is None and not span.get("parentSpanId"):
+                kind = RequestKind.ROOT
+            if kind is not None:
+                start_ns, end_ns = int(span["startTimeUnixNano"]), int(span["endTimeUnixNano"])
+                trace_id, name = str(span["traceId"]), str(span.get("name", ""))
+                self.requests.append(Request(start_ns, end_ns, trace_id, name, process, kind))
 
     def _read_metrics(self, block: Mapping[str, Any]) -> None:
         process = _process(block)
