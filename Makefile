@@ -102,6 +102,10 @@ bench: $(VENV)/.ready ## What an inference pays, against no telemetry and hand-w
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.stalls
 
+.PHONY: soak
+soak: $(VENV)/.ready ## A mixed load with faults for twenty minutes: what grows, what is lost (SECONDS=…)
+	$(BIN)/python -m benchmarks.soak --seconds $(or $(SECONDS),1200)
+
 .PHONY: bench-backends
 bench-backends: $(VENV)/.ready backends ## What an inference feels of faults behind the exporter
 	$(BIN)/python -m benchmarks.backends

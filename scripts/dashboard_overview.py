@@ -2,34 +2,139 @@
 
 from __future__ import annotations
 
-from dashboard_panels import BY_MODEL, OF_MODEL, SPAN, G, Graph, M, Page, Traces, dcgm, each
+from dashboard_panels import (
+    BY_MODEL,
+    FILTERS,
+    OF_MODEL,
+    SPAN,
+    F,
+    G,
+    Graph,
+    Heatmap,
+    M,
+    Note,
+    Page,
+    Row,
+    Stat,
+    Tiles,
+    Traces,
+    dcgm,
+    each,
+)
+
+
+def _quantile_of_all(share: float) -> str:
+    """A percentile of the duration of all inferences that the filters choose."""
+    buckets = f"sum by (le) (rate(pytorch_inference_duration_seconds_bucket{{{M}}}[5m]))"
+    return f"histogram_quantile({share}, {buckets})"
+
 
 FLEET = Page(
     "fleet",
     "PyTorch inference: fleet",
-    (),
+    ("cluster", "namespace", "price"),
     (
+        Note(
+            "What to look at",
+            "1. **Failed** and **p99**: is anybody hurt? The page *model* shows which model, its list "
+            "of traces why.\n"
+            "2. **Idle GPUs**: you pay for them. Few inferences: put models together. Many inferences "
+            "and idle GPUs: the host is too slow, see the page *transfers and stalls*.\n"
+            "3. **Out of memory** and the fullest GPUs: the page *memory and KV cache* shows what "
+            "grows.\n"
+            "4. **Without a whole span**: numbers below it are still right, single traces are missing.",
+        ),
+        Tiles(
+            (
+                Stat("Inferences per second now", "reqps", f"sum(model:inferences:rate5m{{{F}}})"),
+                Stat(
+                    "Failed",
+                    "percentunit",
+                    f"(sum(model:inference_errors:rate5m{{{F}}}) or vector(0)) / sum(model:inferences:rate5m{{{F}}})",
+                    "Share of the inferences.",
+                    (0.01, 0.05),
+                ),
+                Stat(
+                    "p99, the slowest model",
+                    "s",
+                    f"max(model:inference_duration_seconds:p99_5m{{{F}}})",
+                ),
+                Stat(
+                    "GPUs kept busy",
+                    "short",
+                    f"sum(model:gpu_seconds:rate5m{{{F}}})",
+                    "GPU-seconds per second, as measured.",
+                ),
+                Stat(
+                    "Idle GPUs",
+                    "short",
+                    "count(hw_id:gpu_utilization:ratio5m < on () group_left () warpspan:threshold:gpu_utilization_low) or vector(0)",
+                    "The limit is in rules/thresholds.yaml.",
+                ),
+                Stat(
+                    "Cost of inferences per hour",
+                    "short",
+                    f"sum(model:gpu_seconds:rate5m{{{F}}}) * $price",
+                    "GPUs kept busy, times the price of a GPU-hour above.",
+                ),
+            )
+        ),
+        Row("Load and faults"),
         Graph(
-            "Inferences a second",
+            "Inferences per second",
             "reqps",
-            (("sum by (service_name) (model:inferences:rate5m)", "{{service_name}}"),),
+            ((f"sum by (service_name) (model:inferences:rate5m{{{F}}})", "{{service_name}}"),),
         ),
         Graph(
             "Failed inferences",
             "percentunit",
             (
                 (
-                    "sum by (service_name) (model:inference_errors:rate5m) / sum by (service_name) (model:inferences:rate5m)",
+                    f"sum by (service_name) (model:inference_errors:rate5m{{{F}}}) / sum by (service_name) (model:inferences:rate5m{{{F}}})",
                     "{{service_name}}",
                 ),
             ),
         ),
         Graph(
+            "Inferences that ran out of memory",
+            "short",
+            (
+                (
+                    f"sum by (service_name, pytorch_model_name) (pytorch_inference_out_of_memory_total{{{F}}})",
+                    OF_MODEL,
+                ),
+            ),
+            "Since the processes started.",
+        ),
+        Graph(
+            "Inferences without a whole span",
+            "short",
+            (
+                (
+                    f"sum by (service_name, warpspan_drop_reason) (warpspan_dropped_total{{{F}}})",
+                    "{{service_name}} {{warpspan_drop_reason}}",
+                ),
+            ),
+            "Dropped in the application, since it started. Metrics count them all the same.",
+        ),
+        Graph(
+            "Queues of the collectors",
+            "percentunit",
+            (
+                (
+                    "max by (tier, exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
+                    "{{tier}} {{exporter}}",
+                ),
+            ),
+            "The fullest one of each tier.",
+        ),
+        Graph(
             "GPUs that inferences keep busy",
             "short",
-            (("sum by (service_name) (model:gpu_seconds:rate5m)", "{{service_name}}"),),
-            "GPU-seconds a second, as measured.",
+            ((f"sum by (service_name) (model:gpu_seconds:rate5m{{{F}}})", "{{service_name}}"),),
+            "GPU-seconds per second, as measured.",
         ),
+        Row("GPUs"),
         Graph(
             "GPUs that are idle most of the time",
             "short",
@@ -58,51 +163,18 @@ FLEET = Page(
             (("topk(10, hw_id:gpu_memory_utilization:ratio)", "{{hw_id}}"),),
         ),
         Graph(
-            "Cost of an inference, as measured",
+            "GPU-seconds per inference, as measured",
             "s",
-            (("model:gpu_seconds_per_inference:measured_5m", BY_MODEL),),
+            ((f"model:gpu_seconds_per_inference:measured_5m{{{F}}}", BY_MODEL),),
             "GPU-seconds: device time, shared where inferences overlapped.",
         ),
         Graph(
-            "Cost of an inference, by utilization: the ten highest",
+            "GPU-seconds per inference, by utilization: the ten highest",
             "s",
             (("topk(10, hw_id:gpu_seconds_per_inference:by_utilization_5m)", "{{hw_id}}"),),
             "Utilization over inferences a second: all that runs on the GPU is charged.",
         ),
         Graph("Power", "watt", (("sum(hw_id:power_watts:avg5m)", "all GPUs"),)),
-        Graph(
-            "Inferences that ran out of memory",
-            "short",
-            (
-                (
-                    "sum by (service_name, pytorch_model_name) (pytorch_inference_out_of_memory_total)",
-                    OF_MODEL,
-                ),
-            ),
-            "Since the processes started.",
-        ),
-        Graph(
-            "Inferences without a whole span",
-            "short",
-            (
-                (
-                    "sum by (service_name, warpspan_drop_reason) (warpspan_dropped_total)",
-                    "{{service_name}} {{warpspan_drop_reason}}",
-                ),
-            ),
-            "Dropped in the application, since it started. Metrics count them all the same.",
-        ),
-        Graph(
-            "Queues of the collectors",
-            "percentunit",
-            (
-                (
-                    "max by (tier, exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)",
-                    "{{tier}} {{exporter}}",
-                ),
-            ),
-            "The fullest one of each tier.",
-        ),
         Traces(
             "Those that failed",
             "{ span.pytorch.operation.name != nil && status = error } | select(span.error.type, span.pytorch.model.name, span.pytorch.memory.oom.requested)",
@@ -113,14 +185,62 @@ FLEET = Page(
 MODEL = Page(
     "model",
     "PyTorch inference: model",
-    ("service", "model"),
+    (*FILTERS, "price"),
     (
-        Graph("Inferences a second", "reqps", ((f"model:inferences:rate5m{{{M}}}", BY_MODEL),)),
+        Note(
+            "What to look at",
+            "1. **Duration** far above **device** time: the host is the bottleneck. See *idle* below, "
+            "and the page *transfers and stalls*.\n"
+            "2. **Wait in the stream** grows with the load: the device is saturated. Larger batches, a "
+            "faster model or more GPUs help; more host threads don't.\n"
+            "3. Two bands in the heatmap are two kinds of requests (lengths, batch sizes): compare "
+            "their traces, which the dots of the graph *Duration* lead to.\n"
+            "4. **Cost** falls with batch size as long as the device has room.",
+        ),
+        Tiles(
+            (
+                Stat("Inferences per second now", "reqps", f"sum(model:inferences:rate5m{{{M}}})"),
+                Stat(
+                    "Failed",
+                    "percentunit",
+                    f"(sum(model:inference_errors:rate5m{{{M}}}) or vector(0)) / sum(model:inferences:rate5m{{{M}}})",
+                    "Share of the inferences.",
+                    (0.01, 0.05),
+                ),
+                Stat("p50", "s", _quantile_of_all(0.5)),
+                Stat("p99", "s", _quantile_of_all(0.99)),
+                Stat(
+                    "Cost of 1,000 inferences",
+                    "short",
+                    f"1000 * sum(model:gpu_seconds:rate5m{{{M}}}) / sum(model:inferences:rate5m{{{M}}}) / 3600 * $price",
+                    "GPU-seconds per inference, times the price of a GPU-hour above.",
+                ),
+                Stat(
+                    "Energy of 1,000 inferences",
+                    "joule",
+                    f"1000 * sum(rate(pytorch_inference_energy_joules_sum{{{M}}}[5m])) / sum(rate(pytorch_inference_energy_joules_count{{{M}}}[5m]))",
+                ),
+            )
+        ),
+        Row("Latency"),
+        Graph("Inferences per second", "reqps", ((f"model:inferences:rate5m{{{M}}}", BY_MODEL),)),
         each(
             "pytorch_inference_duration_seconds",
             "s",
             "Duration",
             "On the host. The dots are single inferences: click one for its trace.",
+        ),
+        Heatmap(
+            "Durations",
+            "s",
+            "pytorch_inference_duration_seconds",
+            "How many inferences per second took how long; the buckets of the histogram.",
+        ),
+        Heatmap(
+            "Times on the device",
+            "s",
+            "pytorch_inference_device_duration_seconds",
+            "Likewise, on the device.",
         ),
         each("pytorch_inference_device_duration_seconds", "s", "Time on the device"),
         each(
@@ -128,6 +248,7 @@ MODEL = Page(
             "s",
             "Wait in the stream before the device began",
         ),
+        Row("Work and cost"),
         each("pytorch_inference_batch_size", "short", "Batch size"),
         Graph(
             "Device idle between inferences",
@@ -141,12 +262,12 @@ MODEL = Page(
             "Share of the time, by the inference that ended the pause. Summed over devices.",
         ),
         Graph(
-            "GPU-seconds an inference",
+            "GPU-seconds per inference",
             "s",
             ((f"model:gpu_seconds_per_inference:measured_5m{{{M}}}", BY_MODEL),),
         ),
         Graph(
-            "Energy an inference",
+            "Energy per inference",
             "joule",
             ((f"model:joules_per_inference:measured_5m{{{M}}}", BY_MODEL),),
         ),
@@ -238,7 +359,9 @@ GPU = Page(
             ),
             "Joules a second; both together are the GPU's power.",
         ),
-        Graph("Inferences a second", "reqps", ((f"hw_id:inferences:rate5m{{{G}}}", "{{hw_id}}"),)),
+        Graph(
+            "Inferences per second", "reqps", ((f"hw_id:inferences:rate5m{{{G}}}", "{{hw_id}}"),)
+        ),
         Graph(
             "Memory errors",
             "short",

@@ -5,20 +5,46 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # What the variables on top of a dashboard choose.
-M = 'service_name=~"$service",pytorch_model_name=~"$model"'
-S = 'service_name=~"$service"'
+F = 'k8s_cluster_name=~"$cluster",k8s_namespace_name=~"$namespace"'
+S = f'{F},service_name=~"$service"'
+M = f'{S},pytorch_model_name=~"$model"'
 G = 'hw_id=~"$gpu"'
 SPAN = 'resource.service.name =~ "$service" && span.pytorch.model.name =~ "$model"'
 BY_MODEL = "{{service_name}} {{pytorch_model_name}} {{pytorch_operation_name}}"
 OF_MODEL = "{{service_name}} {{pytorch_model_name}}"
+_COUNT = "pytorch_inference_duration_seconds_count"
+
+
+class Variable(NamedTuple):
+    """A filter on top of a page, whose values Prometheus knows."""
+
+    label: str
+    query: str
+    #: What stands for all values; `.*` also matches series without the label.
+    everything: str = ".+"
+
+
+class Price(NamedTuple):
+    """A number that the reader types."""
+
+    label: str
+    default: str
+    description: str
+
+
 VARIABLES = {
-    "service": ("Service", "label_values(pytorch_inference_duration_seconds_count, service_name)"),
-    "model": (
-        "Model",
-        'label_values(pytorch_inference_duration_seconds_count{service_name=~"$service"}, pytorch_model_name)',
+    "cluster": Variable("Cluster", f"label_values({_COUNT}, k8s_cluster_name)", ".*"),
+    "namespace": Variable(
+        "Namespace",
+        f'label_values({_COUNT}{{k8s_cluster_name=~"$cluster"}}, k8s_namespace_name)',
+        ".*",
     ),
-    "gpu": ("GPU", "label_values(hw_id:gpu_utilization:ratio5m, hw_id)"),
+    "service": Variable("Service", f"label_values({_COUNT}{{{F}}}, service_name)"),
+    "model": Variable("Model", f"label_values({_COUNT}{{{S}}}, pytorch_model_name)"),
+    "gpu": Variable("GPU", "label_values(hw_id:gpu_utilization:ratio5m, hw_id)"),
+    "price": Price("Price of a GPU-hour", "1", "In your currency; costs on this page are in it."),
 }
+FILTERS = ("cluster", "namespace", "service", "model")
 
 
 class Graph(NamedTuple):
@@ -29,6 +55,45 @@ class Graph(NamedTuple):
     queries: tuple[tuple[str, str], ...]
     description: str = ""
     exemplars: bool = False
+
+
+class Stat(NamedTuple):
+    """One number of Prometheus now, with its course behind it."""
+
+    title: str
+    unit: str
+    query: str
+    description: str = ""
+    #: Values from which it is yellow and red.
+    limits: tuple[float, float] | None = None
+
+
+class Tiles(NamedTuple):
+    """Numbers side by side."""
+
+    stats: tuple[Stat, ...]
+
+
+class Heatmap(NamedTuple):
+    """How often the values of a histogram were in which range, over time."""
+
+    title: str
+    unit: str
+    metric: str
+    description: str = ""
+
+
+class Row(NamedTuple):
+    """The title of what follows."""
+
+    title: str
+
+
+class Note(NamedTuple):
+    """Markdown that says what to look at."""
+
+    title: str
+    text: str
 
 
 class Traces(NamedTuple):
@@ -45,7 +110,7 @@ class Page(NamedTuple):
     name: str
     title: str
     variables: tuple[str, ...]
-    panels: tuple[Graph | Traces, ...]
+    panels: tuple[Graph | Heatmap | Note | Row | Tiles | Traces, ...]
 
 
 def each(metric: str, unit: str, title: str, description: str = "") -> Graph:

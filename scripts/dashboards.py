@@ -11,20 +11,52 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, table, timeseries
+from grafana_foundation_sdk.builders import (
+    common,
+    dashboard,
+    heatmap,
+    prometheus,
+    stat,
+    table,
+    text,
+    timeseries,
+)
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import tempo as models
 from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
     LegendDisplayMode,
     SortOrder,
     TableCellHeight,
     TooltipDisplayMode,
 )
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    Threshold,
+    ThresholdsMode,
+    VariableRefresh,
+)
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.text import TextMode
 
-from dashboard_details import GENERATION, INFERENCE, MEMORY, STALLS
+from dashboard_details import INFERENCE, MEMORY
 from dashboard_overview import FLEET, GPU, MODEL
-from dashboard_panels import VARIABLES, Graph, Page, Traces
+from dashboard_panels import (
+    VARIABLES,
+    Graph,
+    Heatmap,
+    M,
+    Note,
+    Page,
+    Price,
+    Row,
+    Stat,
+    Tiles,
+    Traces,
+)
+from dashboard_stalls import GENERATION, STALLS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (FLEET, MODEL, INFERENCE, MEMORY, GENERATION, STALLS, GPU)
@@ -60,6 +92,77 @@ def graph(panel: Graph) -> Any:
     return made
 
 
+def heat(panel: Heatmap) -> Any:
+    """Buckets over time. The rate of each is what fell into it and not into the one below."""
+    expression = f"sum by (le) (rate({panel.metric}_bucket{{{M}}}[5m]))"
+    query = prometheus.Dataquery().expr(expression).legend_format("{{le}}").range().ref_id("A")
+    return (
+        heatmap.Panel()
+        .title(panel.title)
+        .description(panel.description)
+        .datasource(PROMETHEUS)
+        .span(12)
+        .height(8)
+        .calculate(calculate=False)
+        .y_axis(heatmap.YAxisConfig().unit(panel.unit))
+        .color(
+            heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Turbo").steps(64)
+        )
+        .with_target(query.format(PromQueryFormat.HEATMAP))
+    )
+
+
+def tile(panel: Stat) -> Any:
+    made = (
+        stat.Panel()
+        .title(panel.title)
+        .description(panel.description)
+        .unit(panel.unit)
+        .datasource(PROMETHEUS)
+        .height(4)
+        .graph_mode(BigValueGraphMode.AREA)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .with_target(prometheus.Dataquery().expr(panel.query).range().ref_id("A"))
+    )
+    if panel.limits is None:
+        return made.color_mode(BigValueColorMode.NONE)
+    warning, error = panel.limits
+    steps = [
+        Threshold(color="green"),
+        Threshold(value=warning, color="yellow"),
+        Threshold(value=error, color="red"),
+    ]
+    return made.color_mode(BigValueColorMode.VALUE).thresholds(
+        dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps)
+    )
+
+
+def note(panel: Note) -> Any:
+    made = text.Panel().title(panel.title).mode(TextMode.MARKDOWN).content(panel.text)
+    return made.span(24).height(5)
+
+
+def variable(name: str) -> Any:
+    described = VARIABLES[name]
+    if isinstance(described, Price):
+        return (
+            dashboard.TextBoxVariable(name)
+            .label(described.label)
+            .description(described.description)
+            .default_value(described.default)
+        )
+    return (
+        dashboard.QueryVariable(name)
+        .label(described.label)
+        .datasource(PROMETHEUS)
+        .query(described.query)
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .multi(multi=True)
+        .include_all(include_all=True)
+        .all_value(described.everything)
+    )
+
+
 class Search(models.TempoQuery):
     """A search that gives a row for each span, with the attributes that it selects as columns.
 
@@ -90,6 +193,9 @@ def traces(panel: Traces) -> Any:
     )
 
 
+BUILDERS = {Graph: graph, Heatmap: heat, Note: note, Traces: traces}
+
+
 def built(page: Page) -> str:
     made = (
         dashboard.Dashboard(page.title)
@@ -108,19 +214,15 @@ def built(page: Page) -> str:
         )
     )
     for name in page.variables:
-        label, query = VARIABLES[name]
-        made.with_variable(
-            dashboard.QueryVariable(name)
-            .label(label)
-            .datasource(PROMETHEUS)
-            .query(query)
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .multi(multi=True)
-            .include_all(include_all=True)
-            .all_value(".+")
-        )
+        made.with_variable(variable(name))
     for panel in page.panels:
-        made.with_panel(graph(panel) if isinstance(panel, Graph) else traces(panel))
+        if isinstance(panel, Row):
+            made.with_row(dashboard.Row(panel.title))
+        elif isinstance(panel, Tiles):
+            for one in panel.stats:
+                made.with_panel(tile(one).span(24 // len(panel.stats)))
+        else:
+            made.with_panel(BUILDERS[type(panel)](panel))
     return json.dumps(made.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
 
 
@@ -128,10 +230,10 @@ def main() -> None:
     stale = []
     for page in PAGES:
         file = FOLDER / f"{page.name}.json"
-        text = built(page)
+        made = built(page)
         if "--check" not in sys.argv:
-            file.write_text(text, encoding="utf-8")
-        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            file.write_text(made, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != made:
             stale.append(file.name)
     if stale:
         sys.exit(

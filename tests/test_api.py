@@ -1,4 +1,4 @@
-"""`warpspan.inference` in all its forms, and `warpspan.flush`."""
+"""`warpspan.inference` in all its forms, `warpspan.profile`, and `warpspan.flush`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import threading
 
 import pytest
 import torch
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision, StaticSampler
 from torch import nn
 
 import warpspan
@@ -108,6 +111,83 @@ def test_a_decorator_of_a_method(telemetry, expected, model):
     assert [
         expected(model, (2, 4), operation="answer", first=True, steps=1)
     ] == telemetry.inferences()
+
+
+def test_own_attributes(telemetry, expected, caplog):
+    """From the start, and set inside, by OpenTelemetry's rules; ours win over equal names."""
+    own = {"tenant": "a", "pytorch.operation.name": "mine"}
+    with warpspan.inference("rerank", attributes=own) as inference:
+        own["tenant"] = "b"
+        inference.set_attribute("candidates", 20)
+        inference.set_attributes({"tags": ["x", "y"], "": 1})
+    span = expected(None, operation="rerank", first=True)
+    span["attributes"] |= {"tenant": "a", "candidates": 20, "tags": ("x", "y")}
+    assert [span] == telemetry.inferences()
+    assert ["opentelemetry.attributes"] == [record.name for record in caplog.records]
+
+
+def test_own_attributes_for_samplers(uninstrumented):
+    """Those given at the start are known when the sampler decides."""
+    seen = []
+
+    class Sampler(StaticSampler):
+        def should_sample(self, *args, **kwargs):
+            seen.append(dict(kwargs.get("attributes") or args[4]))
+            return super().should_sample(*args, **kwargs)
+
+    uninstrumented.instrument(tracer_provider=TracerProvider(sampler=Sampler(Decision.DROP)))
+    with warpspan.inference("rerank", attributes={"tenant": "a"}) as inference:
+        inference.set_attribute("late", 1)
+    assert [
+        {"tenant": "a", "pytorch.operation.name": "rerank", "pytorch.device.type": "cpu"}
+    ] == seen
+
+
+def test_own_attributes_of_a_decorator_and_a_coroutine(telemetry):
+    """Each call has those of the decorator; `async with` gives the same object."""
+
+    @warpspan.inference("embed", attributes={"tenant": "a"})
+    async def embed():
+        async with warpspan.inference("inner") as inner:
+            inner.set_attribute("n", 1)
+
+    asyncio.run(embed())
+    assert [("embed", "a", None), ("inner", None, 1)] == [
+        (span["name"], span["attributes"].get("tenant"), span["attributes"].get("n"))
+        for span in telemetry.inferences()
+    ]
+
+
+def test_attributes_after_the_end(telemetry, caplog, monkeypatch):
+    """They are ignored, with one line that says so."""
+    monkeypatch.setattr(warpspan.api, "_warned_ended", False)
+    with warpspan.inference("rerank") as inference:
+        pass
+    inference.set_attribute("late", 1)
+    inference.set_attribute("later", 2)
+    (span,) = telemetry.inferences()
+    assert not {"late", "later"} & span["attributes"].keys()
+    assert [
+        "The inference 'rerank' has ended: its attributes 'late' are ignored. Set attributes inside "
+        "the `with` block. (logged once)"
+    ] == [record.getMessage() for record in caplog.records]
+
+
+def test_attributes_of_what_is_not_recorded(uninstrumented):
+    """Uninstrumented, or skipped: nothing happens."""
+    with warpspan.inference("rerank") as inference:
+        inference.set_attribute("n", 1)
+    uninstrumented.instrument()
+    with suppress_instrumentation(), warpspan.inference("rerank") as inference:
+        inference.set_attributes({"n": 1})
+    assert [] == uninstrumented.inferences()
+
+
+def test_attributes_that_are_no_mapping():
+    """One sentence says what they are to be."""
+    message = "takes attributes as a mapping of names to values, not as list"
+    with pytest.raises(TypeError, match=message):
+        warpspan.inference("rerank", attributes=["a"])
 
 
 def test_generators_are_refused():

@@ -1,6 +1,10 @@
 """Our own errors are counted, logged once a cause, and go no further."""
 
+import ctypes
+import functools
 import logging
+import signal
+import threading
 
 import pytest
 
@@ -56,3 +60,73 @@ def test_a_log_handler_that_raises_does_not_reach_the_host():
     finally:
         logger.removeHandler(handler)
     assert 1 == guard.faults["memory"]
+
+
+def interrupted(handler, number=signal.SIGUSR1):
+    """What `caught` makes of an exception that a signal's handler raises in code beneath it."""
+    before = signal.signal(number, handler)
+    try:
+        try:
+            signal.raise_signal(number)
+        except Exception as error:
+            guard.caught("memory", error)
+    finally:
+        signal.signal(number, before)
+
+
+class TimeLimitExceededError(Exception):
+    """What a signal handler raises, as Celery's soft time limit."""
+
+
+def raises(signum, frame):
+    """A handler as a function."""
+    raise TimeLimitExceededError
+
+
+class Raises:
+    """A handler as a method, with arguments that have no names."""
+
+    def __call__(self, *args):
+        raise TimeLimitExceededError("now")
+
+
+@pytest.mark.parametrize(
+    "handler", [raises, Raises(), Raises().__call__, functools.partial(raises)]
+)
+def test_what_a_signal_handler_raises_is_let_through(handler):
+    """Whatever its class, it is the program's, and no fault of ours."""
+    with pytest.raises(TimeLimitExceededError):
+        interrupted(handler)
+    assert {} == guard.faults
+
+
+@pytest.mark.parametrize("kind", [TimeLimitExceededError, RuntimeError, TimeoutError])
+def test_what_is_thrown_into_a_thread_is_let_through(kind):
+    """`PyThreadState_SetAsyncExc` gives a class, which appears at no instruction that raises."""
+    throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    arguments = ctypes.c_ulong(threading.get_ident()), ctypes.py_object(kind)
+
+    def run():
+        try:
+            throw(*arguments)
+            len(())
+        except Exception as error:
+            guard.caught("memory", error)
+
+    with pytest.raises(kind):
+        run()
+    assert {} == guard.faults
+
+
+def test_errors_of_ours_are_not_let_through():
+    """Raised by code of ours, by what it calls, with and without arguments."""
+
+    def raises_bare():
+        raise ValueError
+
+    for fault in (raises_bare, lambda: {}[0], lambda: int("x"), lambda: next(iter(()))):
+        try:
+            fault()
+        except Exception as error:
+            guard.caught("memory", error)
+    assert {"memory": 4} == guard.faults

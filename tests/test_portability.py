@@ -42,7 +42,7 @@ TORCH_FREE = (
     "warpspan.resource_detector",
     "warpspan.signals",
     "warpspan.sources",
-    *(f"warpspan.device.{name}" for name in ("base", "identity", "none", "nvml", "status")),
+    *(f"warpspan.device.{name}" for name in ("base", "identity", "none", "nvml")),
 )
 
 # Loaded before the names go, since their own ports to Windows are not what is tested.

@@ -190,6 +190,7 @@ def test_the_install_has_all_but_what_is_heavy(metadata_of_wheel):
         "opentelemetry-instrumentation",
         "opentelemetry-sdk",
         "protobuf",
+        "requests",
         "rich",
         "typer",
         "wrapt",

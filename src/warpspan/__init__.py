@@ -2,7 +2,15 @@
 
 __version__ = "0.1.0"
 
-from warpspan.api import flush, inference, step
+from warpspan.api import capture, flush, inference, profile, step
 from warpspan.instrumentor import WarpspanInstrumentor
 
-__all__ = ["WarpspanInstrumentor", "__version__", "flush", "inference", "step"]
+__all__ = [
+    "WarpspanInstrumentor",
+    "__version__",
+    "capture",
+    "flush",
+    "inference",
+    "profile",
+    "step",
+]

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import operator
 import os
+import re
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, NamedTuple
@@ -65,6 +68,57 @@ def _step_form(value: Any) -> StepMode:
     return StepMode(str(value).strip().lower())
 
 
+class Deep(NamedTuple):
+    """When inferences are profiled; exactly one of the first three is set.
+
+    Args:
+        share: of all inferences.
+        burst: inferences in each period.
+        slow: after one that is slower than nearly all of its kind.
+        period_s: of `burst`; infinite for the first inferences of the process.
+    """
+
+    share: float | None = None
+    burst: int | None = None
+    slow: bool = False
+    period_s: float = math.inf
+
+    @property
+    def at_begin(self) -> bool:
+        """Whether it means the first inferences of the process."""
+        return self.burst is not None and math.isinf(self.period_s)
+
+
+_COUNTED = re.compile(r"(\d+)\s*/\s*(?:(\d+(?:\.\d+)?)\s*s|run)$")
+
+
+def _deep(value: Any) -> Deep | None:
+    text = str(value).strip().lower()
+    if text in ("off", "false", "0"):
+        return None
+    if text == "slow":
+        return Deep(slow=True)
+    counted = _COUNTED.match(text)
+    if counted is None:
+        share = float(text)
+        if not 0 < share <= 1:
+            raise ValueError(value)
+        return Deep(share=share)
+    count, period_s = int(counted[1]), math.inf if counted[2] is None else float(counted[2])
+    if not 1 <= count <= 1000 or period_s < 1:
+        raise ValueError(value)
+    return Deep(burst=count, period_s=period_s)
+
+
+def _signal(value: Any) -> int | None:
+    name = str(value).strip().upper()
+    if name == "OFF":
+        return None
+    if name not in ("SIGUSR1", "SIGUSR2"):
+        raise ValueError(value)
+    return int(signal.Signals[name])
+
+
 class Kind(NamedTuple):
     """The values that an option may have."""
 
@@ -78,12 +132,18 @@ class Kind(NamedTuple):
 
 FLAG = Kind(_flag, "true or false", bool)
 PATTERNS = Kind(_patterns, "class names or patterns, separated by commas", list[str])
+ENTRY_POINTS = Kind(
+    _patterns, "names such as package.module:Class.method, separated by commas", list[str]
+)
 SIZE = Kind(_size, "a whole number from 16 to 1000000", int)
+MEBIBYTES = Kind(int, "a whole number of MiB, or 0 for none", int)
 SECONDS = Kind(_seconds, "seconds from 0 to 3600", float)
 PERIOD = Kind(_period, "seconds from 0.1 to 10, or 0 for none", float)
 MODE = Kind(_mode, "auto, on or off", str)
 STEP_FORM = Kind(_step_form, "summary, events or spans", str)
 PATH = Kind(str, "a path", str)
+DEEP = Kind(_deep, "off, a share such as 0.001, a count such as 5/60s or 20/run, or slow", str)
+SIGNAL = Kind(_signal, "off, SIGUSR1 or SIGUSR2", str)
 
 
 class Option(NamedTuple):
@@ -118,6 +178,13 @@ class Settings:
     excluded_models: tuple[str, ...] = _option(
         (), PATTERNS, "Model classes that are not recorded, such as `Tiny*,Reranker`."
     )
+    entry_points: tuple[str, ...] = _option(
+        (),
+        ENTRY_POINTS,
+        "Methods and functions each call of which is one inference, such as "
+        "`package.module:Class.method,package.module:function`.",
+        "entry_points.md",
+    )
     memory: bool = _option(True, FLAG, "Read the allocator's counters around each inference.")
     transfers: bool = _option(
         True,
@@ -132,7 +199,9 @@ class Settings:
         "counted in `warpspan.dropped`.",
     )
     flush_timeout_s: float = _option(
-        5.0, SECONDS, "Longest wait at the end of the process for inferences in flight."
+        5.0,
+        SECONDS,
+        "Longest wait at the end of the process for inferences in flight, and then for the backend.",
     )
     gc_freeze: bool = _option(
         False,
@@ -159,6 +228,26 @@ class Settings:
         "also one by one in an event of its span, `spans` also as child spans of the first 128.",
         "generate.md",
     )
+    deep: Deep | None = _option(  # noqa: RUF009 - as above
+        None,
+        DEEP,
+        "Profile some inferences: a share of them, so many in each period or at the begin of the "
+        "process, or those after a `slow` one.",
+        "profiling.md#capture-on-demand",
+    )
+    deep_directory: str | None = _option(
+        None, PATH, "Keep the traces of profiled inferences in this directory.", "profiling.md"
+    )
+    deep_signal: int | None = _option(
+        None, SIGNAL, "A signal after which the next inferences are profiled.", "profiling.md"
+    )
+    deep_operators: bool = _option(
+        False,
+        FLAG,
+        "Also profile operators and the shapes of their inputs, which each operator pays for; "
+        "`warpspan profile` sets it.",
+        "profiling.md#warpspan-profile",
+    )
 
 
 def _options() -> Iterator[Option]:
@@ -171,6 +260,13 @@ def _options() -> Iterator[Option]:
         None,
         PATH,
         "The file that the exporter `warpspan_file` appends to; `warpspan run` sets it.",
+        "export.md",
+    )
+    yield Option(
+        f"{_PREFIX}FILE_LIMIT",
+        1024,
+        MEBIBYTES,
+        "Size from which on nothing more is written to that file.",
         "export.md",
     )
     yield Option(
@@ -198,6 +294,11 @@ Configuration = make_dataclass(
 def environment() -> Mapping[str, str]:
     """The environment of this process."""
     return os.environ
+
+
+def set_default(variable: str, value: str) -> None:
+    """Set an environment variable of this process that nobody has set."""
+    os.environ.setdefault(variable, value)
 
 
 def has_dcgm_exporter(environ: Mapping[str, str]) -> bool:

@@ -36,6 +36,12 @@ GO = (1, 26)  # the oldest that all of these modules build with
 USUAL_GO = "/usr/local/go/bin"  # where Go's own installation puts it
 # Without inlining the compiler needs a third less time, and the programs are fast enough for tests.
 FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-gcflags=all=-l")
+# Seconds that each takes on two cores without a cache: for the estimate, which follows the machine.
+USUAL_S = {"ocb": 10, "otelcol": 400, "jaeger": 340, "tempo": 260, "prometheus": 85, "promtool": 40}
+JAEGER_UI = (
+    "backends: this Jaeger has its whole API and no web page, which its Go module lacks. For the page: "
+    "`docker compose -f collector-config/compose.yaml up`, or https://www.jaegertracing.io/download"
+)
 SILENCE_S = 20  # between two lines of progress where it is not a terminal
 
 
@@ -148,11 +154,43 @@ def run(command: list[str], where: Path, **more: str) -> str:
     return done.stdout
 
 
+class Plan:
+    """What is to be built in all, and how long that may still take.
+
+    Args:
+        programs: their names, in order.
+    """
+
+    def __init__(self, programs: list[str]) -> None:
+        self.programs = programs
+        self.done = 0
+        self.took_s = 0.0
+
+    @property
+    def place(self) -> str:
+        """Which of how many it is at: `2 of 5`."""
+        return f"{self.done + 1} of {len(self.programs)}"
+
+    def finish(self, took_s: float) -> None:
+        """One more program is built."""
+        self.done += 1
+        self.took_s += took_s
+
+    def left(self, running_s: float = 0.0) -> str:
+        """How long the rest may take, by how fast this machine was so far."""
+        usual_s = [USUAL_S.get(program, 60) for program in self.programs]
+        so_far_s = sum(usual_s[: self.done])
+        pace = self.took_s / so_far_s if so_far_s else 1.0
+        left_s = max(pace * sum(usual_s[self.done :]) - running_s, 0)
+        return f"about {left_s / 60:.0f} min left" if left_s >= 90 else "about a minute left"
+
+
 class Progress:
     """Says what is going on: one changing line on a terminal, a line now and then in a log."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, plan: Plan | None = None) -> None:
+        self.name = f"{plan.place} {name}" if plan else name
+        self.plan = plan
         self.start = self.last = time.monotonic()
         self.terminal = sys.stderr.isatty()
         self.say("starts; the first time, its modules are fetched")
@@ -167,15 +205,19 @@ class Progress:
         """Tell how far the compiler is."""
         now = time.monotonic()
         text = f"{done} packages compiled, {now - self.start:.0f} s"
+        if self.plan:
+            text += f", {self.plan.left(now - self.start)}"
         if self.terminal:
             print(f"\r\033[Kbackends: {self.name} {text}", end="", file=sys.stderr, flush=True)
         elif now - self.last > SILENCE_S:
             self.say(text)
 
 
-def compile_program(go: str, package: str, target: Path, build: Build, source: Path) -> None:
+def compile_program(
+    go: str, package: str, target: Path, build: Build, source: Path, plan: Plan
+) -> None:
     """`go build`, which names each package when it begins with it."""
-    progress = Progress(target.name)
+    progress = Progress(target.name, plan)
     command = [
         *(go, "build", "-v", "-mod=readonly", *FLAGS, f"-tags={build.tags}"),
         *("-o", str(target), package),
@@ -197,10 +239,13 @@ def compile_program(go: str, package: str, target: Path, build: Build, source: P
     if compiler.wait():
         raise BuildError(f"{build.name} could not be built:\n{''.join(words)}")
     size = target.stat().st_size / 1e6
-    progress.say(f"built: {size:.0f} MB in {time.monotonic() - progress.start:.0f} s")
+    took_s = time.monotonic() - progress.start
+    plan.finish(took_s)
+    left = f", {plan.left()}" if plan.done < len(plan.programs) else ""
+    progress.say(f"built: {size:.0f} MB in {took_s:.0f} s{left}")
 
 
-def make(go: str, build: Build) -> None:
+def make(go: str, build: Build, plan: Plan) -> None:
     """All programs of a build, and they appear at once when all are ready."""
     target = folder(build)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f".{build.name}-") as temporary:
@@ -211,7 +256,7 @@ def make(go: str, build: Build) -> None:
             generate(source, go)
         for program, package in build.programs.items():
             name = "/".join(part for part in (build.module, package) if part) or "."
-            compile_program(go, name, programs / program, build, source)
+            compile_program(go, name, programs / program, build, source, plan)
         shutil.rmtree(target, ignore_errors=True)
         programs.rename(target)
 
@@ -243,8 +288,17 @@ def build_missing() -> None:
         return
     go = find_go()
     with alone():
-        for build in missing():
-            make(go, build)
+        builds = missing()
+        plan = Plan([program for build in builds for program in build.programs])
+        if builds:
+            listed = ", ".join(plan.programs)
+            print(
+                f"backends: {len(plan.programs)} to build ({listed}), {plan.left()}",
+                file=sys.stderr,
+                flush=True,
+            )
+        for build in builds:
+            make(go, build, plan)
 
 
 def lock(build: Build, go: str) -> None:
@@ -277,7 +331,7 @@ def lock_collector(where: Path, go: str) -> None:
     """Let the builder resolve its components, and keep what it found."""
     with alone():
         if OCB in missing():
-            make(go, OCB)
+            make(go, OCB, Plan(["ocb"]))
     more = {"PATH": os.pathsep.join([str(Path(go).parent), os.environ.get("PATH", "")])}
     with tempfile.TemporaryDirectory() as temporary:
         shutil.copy(where / "builder.yaml", temporary)
@@ -308,6 +362,7 @@ def main() -> int:
             ready = not missing()
             build_missing()
             print(f"backends: {'all are built' if ready else 'all built'}, in {CACHE}")
+            print(JAEGER_UI)
     except BuildError as error:
         print(f"backends: {error}", file=sys.stderr)
         return 1

@@ -69,3 +69,24 @@ def test_the_command_needs_nothing_of_the_environment():
     command = [sys.executable, "-I", "-S", binaries.__file__, "--paths"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert list(binaries.paths()) == [line.split("\t")[0] for line in done.stdout.splitlines()]
+
+
+def test_the_estimate_follows_the_machine():
+    """At first what is usual, then as fast as it was so far; the program that runs counts."""
+    plan = binaries.Plan(["otelcol", "jaeger", "tempo"])
+    assert ("1 of 3", "about 17 min left", "about 15 min left") == (
+        plan.place,
+        plan.left(),
+        plan.left(100.0),
+    )
+    plan.finish(200.0)  # twice as fast as usual
+    assert ("2 of 3", "about 5 min left", "about a minute left") == (
+        plan.place,
+        plan.left(),
+        plan.left(250.0),
+    )
+
+
+def test_each_program_has_a_usual_time():
+    """None is left out of the estimate."""
+    assert set(binaries.USUAL_S) == {name for build in binaries.BUILDS for name in build.programs}

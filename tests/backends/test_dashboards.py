@@ -29,16 +29,21 @@ def stores(programs, start_for_module, tmp_path_factory):
     yield from filled(start_for_module, programs, folder, environment)
 
 
-def targets():
-    """Each query of each panel, with what its variables stand for by default: everything."""
+def targets(**chosen):
+    """Each query of each panel, with what its variables stand for by default: everything.
+
+    Args:
+        chosen: values of other variables.
+    """
     for file in DASHBOARDS:
         made = json.loads(file.read_text(encoding="utf-8"))
-        names = [one["name"] for one in made.get("templating", {}).get("list", ())]
+        variables = made.get("templating", {}).get("list", ())
         for panel in made["panels"]:
-            for target in panel["targets"]:
+            for target in panel.get("targets", ()):
                 query = target.get("expr") or target["query"]
-                for name in names:
-                    query = query.replace(f"${name}", ".+")
+                for one in variables:
+                    value = chosen.get(one["name"]) or one.get("allValue") or one["query"]
+                    query = query.replace(f"${one['name']}", value)
                 yield pytest.param(
                     panel["datasource"]["type"],
                     query,
@@ -50,6 +55,10 @@ def targets():
 # values of all series, the lowest first.
 NUMBERS = {
     "fleet-Failed inferences-A": [2 / 36],
+    "fleet-Failed-A": [2 / 36],
+    "fleet-Idle GPUs-A": [1],
+    "memory-Highest leak score-A": [0.96],
+    "inference-Cost of a million generated tokens-A": [1e6 * 18.2 / 1536 / 3600],
     "fleet-GPUs that are idle most of the time-B": [1],
     "fleet-Power-A": [300 + 500],
     "inference-GPU-seconds-A": [0.0075, 0.225, 1.4],
@@ -62,7 +71,7 @@ NUMBERS = {
     "generation-Time to the first token-A": [0.1 + 0.15 * 0.25 / 0.75],
     "generation-Time to the first token-B": [0.1 + 0.15 * 0.74 / 0.75],
     "generation-Time to the first token, by name on the Hub-A": [0.1 + 0.15 * 0.25 / 0.75],
-    "stalls-Bytes an inference-A": [75 * 1536 / 21, 6 * MIB, 267 * MIB / 21],
+    "stalls-Bytes per inference-A": [75 * 1536 / 21, 6 * MIB, 267 * MIB / 21],
     "stalls-Share of pageable memory in the copies-A": [
         75 * 1536 / (75 * 1536 + 12 * MIB),
         200 / 267,
@@ -86,6 +95,17 @@ def test_what_a_panel_shows_is_right(stores, panel):
 
     found = eventually(ask, lambda values: values == expected)
     assert expected == found, query
+
+
+def test_a_filter_leaves_nothing_of_other_clusters(stores):
+    """Every query of the inferences on these pages obeys the filters on top."""
+    asked = 0
+    for target in targets(cluster="elsewhere"):
+        store, query = target.values
+        if store == "prometheus" and "k8s_cluster_name" in query and "vector(0)" not in query:
+            assert {} == stores.prometheus.query(query), query
+            asked += 1
+    assert asked > 50
 
 
 @pytest.mark.parametrize(("store", "query"), list(targets()))

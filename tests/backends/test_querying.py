@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
-from known import GPUS, filled
+from known import GPUS, TRACES, filled
 from processes import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,3 +274,18 @@ def test_dcgm_and_inferences_meet_by_uuid(stores):
         (("pytorch_model_name", UNET),): pytest.approx(225),
         (("pytorch_model_name", LLAMA),): pytest.approx(500),
     } == power
+
+
+def reported(*arguments):
+    """What `warpspan report` says of a store."""
+    command = [sys.executable, "-m", "warpspan", "report", *arguments, "--since", "2h", "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def test_the_report_of_a_running_system(stores):
+    """Tempo and Jaeger give the same inferences, each of them once, and so the same figures."""
+    from_tempo = reported("--tempo", stores.tempo.url)
+    from_jaeger = reported("--jaeger", stores.jaeger.url)
+    assert TRACES == sum(row["inference_count"] for row in from_tempo["rows"])
+    assert from_tempo["rows"] == from_jaeger["rows"]
+    assert from_tempo["verdicts"] == from_jaeger["verdicts"]

@@ -1,16 +1,29 @@
 """`warpspan doctor`: each line says what works, or what does not and what to do."""
 
+import io
 import json
 import logging
-import socket
 
 import pytest
+from rich.console import Console
 
 from warpspan.cli import doctor, doctor_device, doctor_software
 from warpspan.cli.finding import Finding
 from warpspan.device import discovery, driver
 from warpspan.device.driver import Gpu, Instance
 from warpspan.records import DeviceSample
+
+written: list[str] = []
+
+
+class Ascii(io.StringIO):
+    """A stream of a terminal in the C locale."""
+
+    encoding = "ascii"
+
+    def write(self, text):
+        written.append(text.encode("ascii").decode())
+        return len(text)
 
 
 class Reader:
@@ -125,6 +138,37 @@ def test_several_models(findings, monkeypatch):
     assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in {fix for _, _, fix in findings(driver)}
 
 
+def test_identical_gpus_are_one(monkeypatch):
+    """What differs stands apart, with the numbers of the GPUs."""
+    monkeypatch.setattr(doctor_device.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(doctor_device, "_torch", lambda shown: iter(()))
+
+    class Eight(Driver):
+        def gpus(self):
+            return [Gpu(f"GPU-{i}", str(i), "H100", 80 << 30) for i in range(8)]
+
+        def reader(self, uuid):
+            throttled = ("sw_power_cap",) if uuid == "GPU-2" else ()
+            values = {"sm_utilization": 0.5, "energy_j": 1.0, "cost_s": int(uuid[-1]) / 1e3}
+            samples = [DeviceSample(i, uuid, **values, throttle_reasons=throttled) for i in (0, 1)]
+            return Reader(samples)
+
+    monkeypatch.setattr(discovery, "open_driver", Eight)
+    found = [(one.subject, one.said) for one in doctor_device.nvml({})][2:]
+    gpm = "GPM: SM utilization, occupancy, tensor and DRAM activity"
+    assert [
+        ("GPU 0-1, 3-7", "7 × H100, 80.0 GiB"),
+        ("GPU 0-1, 3-7", gpm),
+        ("GPU 0-1, 3-7", "energy counter"),
+        ("GPU 0-1, 3-7", "a sample takes up to 7.00 ms, on its own thread"),
+        ("GPU 2", "H100, 80.0 GiB"),
+        ("GPU 2", gpm),
+        ("GPU 2", "energy counter"),
+        ("GPU 2", "throttling now: sw power cap"),
+        ("GPU 2", "a sample takes 2.00 ms, on its own thread"),
+    ] == found
+
+
 @pytest.mark.parametrize(("files", "state"), [(True, "error"), (False, "note")])
 def test_no_library(findings, monkeypatch, files, state):
     """Broken in a container that has a GPU, and nothing missing where there is none."""
@@ -159,29 +203,6 @@ def test_settings_that_are_wrong_or_off():
     assert "OTEL_PYTHON_WARPSPAN_QUEUE_SIZE='many' is not valid" in found[0].said
 
 
-def test_an_exporter_that_answers_and_one_that_does_not(monkeypatch):
-    """A connection is tried; nothing is sent."""
-    monkeypatch.setattr(doctor_software, "version", lambda package: "1.0")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        [reached] = doctor_software.exporters(
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
-        )
-    [refused] = doctor_software.exporters(
-        {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
-    )
-    assert ("ok", "error") == (reached.state, refused.state)
-    assert f"127.0.0.1:{port} for traces and metrics can't be reached" in refused.said
-
-
-@pytest.mark.parametrize("endpoint", ["http://:4317", "http://host:port", "//"])
-def test_an_endpoint_that_is_no_address(endpoint, monkeypatch):
-    """It is named, and what one looks like."""
-    monkeypatch.setattr(doctor_software, "version", lambda package: "1.0")
-    [found] = doctor_software.exporters({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint})
-    assert ("error", f"{endpoint!r} is not an address") == (found.state, found.said)
-
-
 def test_a_check_that_fails_is_a_finding(monkeypatch):
     """One broken check costs one line."""
 
@@ -203,6 +224,32 @@ def test_the_screen_and_the_json(monkeypatch, capsys):
     assert {"healthy": False, "findings": [one._asdict() for one in found]} == json.loads(
         capsys.readouterr().out
     )
+
+
+def test_a_terminal_without_the_signs(monkeypatch, capsys):
+    """Errors, warnings and notes are words there."""
+    found = [
+        Finding("ok", "a", "works"),
+        Finding("note", "b", "8 × H100"),
+        Finding("warning", "c", "is absent"),
+        Finding("error", "d", "does not", "fix it"),
+    ]
+    monkeypatch.setattr(doctor, "examine", lambda environ: found)
+    monkeypatch.setattr(
+        doctor,
+        "output_console",
+        lambda *, stderr: Console(file=Ascii(), width=60, no_color=True),
+    )
+    written.clear()
+    doctor.doctor(as_json=False)
+    assert [
+        "ok    a works",
+        "note  b 8 x H100",
+        "WARN  c is absent",
+        "ERROR d does not",
+        "        -> fix it",
+        "1 error, 1 warning",
+    ] == [line.rstrip() for line in "".join(written).splitlines()][1:]
 
 
 def test_the_log_stays_off_the_screen(monkeypatch, capsys, caplog):

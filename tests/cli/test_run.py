@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from warpspan.report.text import size
+from warpspan.records.units import size
 
 WARPSPAN = [sys.executable, "-c", "from warpspan.cli import main; main()"]
 OTLP = '{"resourceSpans":[]}\n'
@@ -175,15 +175,67 @@ def test_sampled_out(here, monkeypatch):
 
 
 def test_no_inference(here):
-    """A run without an inference says so, with the usual reasons, and leaves no empty file."""
+    """A run without an inference says so, and why, and leaves no file."""
     done = warpspan("run", "--", sys.executable, "-c", "print('hello')")
     assert (0, "hello\n") == (done.returncode, done.stdout)
     assert [
         "warpspan: no inferences recorded: no telemetry was written.",
-        "warpspan saw no call of a PyTorch module. Wrap compiled functions and engines in "
-        "`warpspan.inference()` to record them.",
+        "The program never imported torch.",
     ] == done.stderr.splitlines()
-    assert [] == [*here.glob("*.jsonl")]
+    assert [] == [*here.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (
+            "import torch",
+            "warpspan saw no call of a PyTorch module. Wrap compiled functions and engines in "
+            "`warpspan.inference()` to record them.",
+        ),
+        (
+            "import os; os._exit(0)",
+            "The program left by `os._exit` or was replaced by another one, which skips the "
+            "export: call `warpspan.flush()` before.",
+        ),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "SIGKILL ended the program before it exported what it had; what is older than a second "
+            "would be in the file.",
+        ),
+    ],
+)
+def test_no_inference_by_how_it_ended(here, source, reason):
+    """Each process under `warpspan run` has noted how it began and ended."""
+    done = warpspan("run", "--", sys.executable, "-c", source)
+    assert reason == done.stderr.splitlines()[-1]
+
+
+def test_no_inference_without_a_python_of_ours(here):
+    """An isolated Python, or none at all."""
+    done = warpspan("run", "--", sys.executable, "-I", "-c", "")
+    assert done.stderr.splitlines()[-1].startswith("No Python with warpspan ran in it: ")
+
+
+def test_an_exporter_that_there_is_not(here, monkeypatch):
+    """OpenTelemetry then starts nothing at all."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "warpspan_oltp")
+    done = warpspan("run", "--", sys.executable, "-c", "")
+    assert (
+        "(did you mean warpspan_otlp?)."
+        == done.stderr.splitlines()[-1][-len("(did you mean warpspan_otlp?).") :]
+    )
+
+
+def test_the_limit_of_the_file(here, monkeypatch):
+    """Nothing is written beyond it, which the program's log and the summary say."""
+    monkeypatch.setenv("OTEL_PYTHON_WARPSPAN_FILE_LIMIT", "1")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    done = run_script(MODEL + "for _ in range(1500): infer(1)", "-o", "out.jsonl")
+    assert (1 << 20) <= Path("out.jsonl").stat().st_size < (2 << 20)
+    lines = done.stderr.splitlines()
+    assert 1 == sum("has its limit of 1 MiB: nothing more is recorded" in line for line in lines)
+    assert "The file has its limit of 1.00 MiB; what came later is not recorded." in lines
 
 
 SKIPPED = """

@@ -1,160 +1,109 @@
-"""`warpspan top`: devices as the driver sees them, processes as they tell."""
+"""`warpspan top`: one snapshot as text and for programs, and the live screen with its keys."""
+
+from __future__ import annotations
 
 import json
+import os
+import pty
+import sys
+import threading
 
 import pytest
 from rich.console import Console
 
 from warpspan.cli import top
-from warpspan.cli.top_view import render
+from warpspan.cli.top_state import View
 from warpspan.device import discovery, driver
+from warpspan.emit import status
 
-DEVICE = {
-    "index": "0",
-    "id": "GPU-0",
-    "name": "NVIDIA H100 80GB HBM3",
-    "energy_j": 1.0,
-    "power_w": 512.4,
-    "temperature_c": 61,
-    "sm_clock_hz": 1.755e9,
-    "throttle_reasons": ("sw_power_cap",),
-    "utilization": 0.9,
-    "memory_used_bytes": 9 << 30,
-    "memory_total_bytes": 80 << 30,
-    "sm_utilization": 0.5,
-    "sm_occupancy": 0.25,
-    "tensor_utilization": 0.4,
-    "dram_utilization": None,
-}
-SHOP = {
-    "pid": 41,
-    "device_id": "GPU-0",
-    "instrumented": True,
+TOLD = {
+    "pid": os.getpid(),
     "service": "shop",
-    "memory_used_bytes": 1 << 30,
-    "open": 2,
-    "inferences": 7,
-    "inferences_per_s": 123.4,
-    "gpu_s_per_inference": 0.0118,
-    "cycles_active_per_inference": 1.18e9,
-    "cycles_elapsed_per_inference": 2.07e7,
-    "joules_per_inference": 0.4,
+    "unix_time": 100.0,
+    "since": 90.0,
+    "devices": [],
+    "inferences": [
+        {
+            "operation": "generate",
+            "model": "Llama",
+            "device": "cpu",
+            "inferences": 20,
+            "failed": 0,
+            "tokens": 640,
+            "sums": {"cpu_s": [2.0, 20]},
+            "durations_s": [0.1, 0.2],
+        }
+    ],
 }
-OTHER = {**dict.fromkeys(SHOP), "pid": 9, "device_id": "GPU-0", "instrumented": False}
-PICTURE = {
-    "driver": "570.86.15",
-    "cuda": "12.8",
-    "problem": None,
-    "devices": [DEVICE],
-    "processes": [OTHER, SHOP],
-}
 
 
-def shown(picture, width):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    with console.file:
-        console.print(render(picture, width))
-    return console.export_text()
+@pytest.fixture
+def without_gpu(monkeypatch):
+    """A machine without a GPU, on which one process tells."""
+    monkeypatch.setattr(discovery, "open_driver", lambda: driver.NoDriver(driver.LIBRARY_MISSING))
+    monkeypatch.setattr(status, "watch", lambda environ: True)
+    monkeypatch.setattr(status, "read", lambda environ: [TOLD])
+    monkeypatch.setattr(top.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr("warpspan.cli.top_snapshot.time.time", lambda: 100.5)
 
 
-def test_a_picture_on_a_wide_terminal():
-    """Every value, with its unit; what is not known is a dash."""
-    text = shown(PICTURE, 120)
-    for words in (
-        "driver 570.86.15, CUDA 12.8",
-        "H100 80GB HBM3",
-        "9.0/80 GiB",
-        "512 W",
-        "1755 MHz",
-        "61 °C",
-        "power cap",
-        "1.18 G",
-        "20.7 M",
-        "11.8 ms",
-        "400 mJ",
-    ):
-        assert words in text
-    [line] = [line for line in text.splitlines() if "shop" in line]
-    assert ["41", "0", "shop", "1.00", "GiB", "123", "2"] == line.split()[:7]
-    assert "9" == text.splitlines()[-1].split()[0]  # those that tell come first
+def test_once_without_a_gpu(without_gpu, capsys):
+    """The reason, and what the processes tell."""
+    top.top(as_json=False, once=True)
+    text = capsys.readouterr().out
+    assert "no GPU: libnvidia-ml.so.1 was not found: install the NVIDIA driver" in text
+    (line,) = [line for line in text.splitlines() if "shop" in line]
+    for value in ("generate Llama", "2.00", "100 ms", "200 ms", "64.0", "cpu", str(os.getpid())):
+        assert value in line
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_it_fits(width):
-    """No line is wider than the terminal, and no heading is cut."""
-    text = shown({**PICTURE, "devices": [DEVICE, {**DEVICE, "index": "1.0"}]}, width)
-    assert max(map(len, text.splitlines())) <= width
-    assert "SM cycles/inf" in text
-
-
-def test_no_process_tells():
-    """It says how to start one that does."""
-    text = shown({**PICTURE, "processes": [OTHER]}, 120)
-    assert "No instrumented process of yours" in text
-    assert "No process is using these GPUs" in shown({**PICTURE, "processes": []}, 120)
-
-
-def test_a_driver_that_stops_answering():
-    """The reason is on the screen."""
-    assert "the GPU fell off the bus" in shown(
-        {**PICTURE, "problem": "the GPU fell off the bus"}, 80
+def test_once_as_json(without_gpu, capsys):
+    """One object."""
+    top.top(as_json=True, once=True)
+    snapshot = json.loads(capsys.readouterr().out)
+    assert ([], [], 2.0, 64.0) == (
+        snapshot["devices"],
+        snapshot["processes"],
+        snapshot["inferences"][0]["inferences_per_s"],
+        snapshot["inferences"][0]["tokens_per_s"],
     )
 
 
-def test_nothing_to_show(monkeypatch):
-    """One sentence that says why and what to do."""
-    monkeypatch.setattr(discovery, "open_driver", lambda: driver.NoDriver(driver.LIBRARY_MISSING))
-    with pytest.raises(top.CannotShowError, match="install the NVIDIA driver"):
-        top.top(as_json=False, once=True)
+def test_nobody_tells(without_gpu, monkeypatch, capsys):
+    """It says how to start a program that does."""
+    monkeypatch.setattr(status, "read", lambda environ: [])
+    top.top(as_json=False, once=True)
+    assert "No instrumented process of yours is reporting inferences." in capsys.readouterr().out
 
 
-class Driver(driver.NoDriver):
-    """One GPU, one MIG GPU with an instance, and a process on each."""
-
-    def __init__(self):
-        super().__init__("")
-        self.problem = None
-
-    def open(self):
-        return True
-
-    def gpus(self):
-        from warpspan.device.driver import Gpu, Instance
-
-        instance = Instance("MIG-0", 1, 0, "1g.10gb")
-        return [Gpu("GPU-0", "1", "A"), Gpu("GPU-1", "2", "B", mig=True, instances=(instance,))]
-
-    def processes(self, uuid):
-        from warpspan.device.driver import Process
-
-        pids = {"GPU-0": [41], "GPU-1": [42], "MIG-0": [42]}
-        return [Process(pid, 5) for pid in pids[uuid]]
+def drain(leader, shown):
+    """Take what comes from a terminal until it is closed."""
+    try:
+        while data := os.read(leader, 1 << 16):
+            shown.append(data)
+    except OSError:  # the other end is closed
+        pass
 
 
-def test_once_as_json(monkeypatch, capsys):
-    """One object with the devices, instances and processes, and what a process told."""
-    told = {"pid": 41, "service": "shop", "devices": [{"id": "GPU-0", "inferences_per_s": 3.0}]}
-    alone = {"pid": 77, "service": "box", "devices": [{"id": "MIG-0"}]}
-    monkeypatch.setattr(discovery, "open_driver", Driver)
-    monkeypatch.setattr(top.status, "watch", lambda environ: True)
-    monkeypatch.setattr(top.status, "read", lambda environ: [told, alone])
-    monkeypatch.setattr(top.time, "sleep", lambda seconds: None)
-    top.top(as_json=True, once=True)
-    picture = json.loads(capsys.readouterr().out)
-    assert [("0", "A"), ("1", "B"), ("1.0", "MIG 1g.10gb")] == [
-        (device["index"], device["name"]) for device in picture["devices"]
-    ]
-    assert [
-        (41, "GPU-0", "shop", True, 3.0),
-        (42, "MIG-0", None, False, None),
-        (77, "MIG-0", "box", True, None),
-    ] == [
-        (
-            process["pid"],
-            process["device_id"],
-            process["service"] if process["instrumented"] else None,
-            process["instrumented"],
-            process["inferences_per_s"],
-        )
-        for process in picture["processes"]
-    ]
+def test_live_until_q(without_gpu, monkeypatch):
+    """Keys change the view; the terminal is given back as it was."""
+    termios = pytest.importorskip("termios")
+    leader, follower = pty.openpty()
+    before = termios.tcgetattr(follower)
+    os.write(leader, b"s/shoq\x7fp\rfq")
+    shown, views = [], []
+    reader = threading.Thread(target=drain, args=(leader, shown))
+    with os.fdopen(os.dup(follower)) as keyboard, os.fdopen(follower, "w") as terminal:
+        console = Console(file=terminal, force_terminal=True, width=80, height=24)
+        monkeypatch.setattr(sys, "stdin", keyboard)
+        monkeypatch.setattr(top, "output_console", lambda stderr: console)
+        monkeypatch.setattr(top, "View", lambda: views.append(View()) or views[0])
+        reader.start()
+        top.top(as_json=False, once=False)
+        assert before == termios.tcgetattr(keyboard)
+        monkeypatch.undo()
+    reader.join(30)
+    os.close(leader)
+    assert "generate" in b"".join(shown).decode()
+    (view,) = views
+    assert ("shop", 1, False, False) == (view.filter, view.order, view.folded, view.typing)

@@ -125,9 +125,11 @@ def test_an_error_sets_the_status_and_its_type(pipeline):
     assert "ValueError" == span.attributes["error.type"]
 
 
-def test_the_span_is_current_between_start_and_leave(pipeline):
+def test_the_span_is_current_between_enter_and_leave(pipeline):
     """What the model calls inside becomes its child."""
     opened = pipeline.telemetry.start("forward BertModel", LABELS, 0)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    pipeline.telemetry.enter(opened)
     assert trace.get_current_span() is opened[0]
     pipeline.telemetry.leave(opened)
     assert trace.get_current_span() is trace.INVALID_SPAN
@@ -136,6 +138,7 @@ def test_the_span_is_current_between_start_and_leave(pipeline):
 def test_leaving_in_another_context_touches_nothing(pipeline, caplog):
     """A generator's `with` may end in a context where our span was never current."""
     opened = pipeline.telemetry.start("forward BertModel", LABELS, 0)
+    pipeline.telemetry.enter(opened)
     elsewhere = otel_context.attach(otel_context.Context())
     pipeline.telemetry.leave(opened)
     assert {} == otel_context.get_current()

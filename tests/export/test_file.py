@@ -14,6 +14,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from warpspan import config
+from warpspan.export import appender
 from warpspan.export.file import WarpspanFileMetricExporter, WarpspanFileSpanExporter
 
 VARIABLE = "OTEL_PYTHON_WARPSPAN_FILE"
@@ -32,6 +34,8 @@ FORK = """
 import os
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from warpspan import config
+from warpspan.export import appender
 from warpspan.export.file import WarpspanFileSpanExporter
 
 exporter = WarpspanFileSpanExporter()
@@ -113,15 +117,15 @@ def test_lines_of_several_processes_stay_whole(tmp_path):
         )
         for letter in "abcd"
     ]
-    for appender in appenders:
-        assert "ready\n" == appender.stdout.readline()
-    for appender in appenders:
-        appender.stdin.write("go\n")
-        appender.stdin.flush()
-    assert [0] * 4 == [appender.wait() for appender in appenders]
-    for appender in appenders:
-        appender.stdin.close()
-        appender.stdout.close()
+    for one in appenders:
+        assert "ready\n" == one.stdout.readline()
+    for one in appenders:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    assert [0] * 4 == [one.wait() for one in appenders]
+    for one in appenders:
+        one.stdin.close()
+        one.stdout.close()
     lines = path.read_text().splitlines()
     assert {letter * 200_000: 20 for letter in "abcd"} == {
         line: lines.count(line) for line in lines
@@ -139,3 +143,14 @@ def test_fork_in_the_middle_of_an_export(file):
         for span in scope["spans"]
     ]
     assert ["child", "parent"] == names
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, 1 << 30), ("2", 2 << 20), ("0", None), ("much", 1 << 30)]
+)
+def test_the_limit_in_bytes(value, expected):
+    """As the table of options has it."""
+    environ = {} if value is None else {"OTEL_PYTHON_WARPSPAN_FILE_LIMIT": value}
+    assert expected == appender.limit_bytes(environ)
+    [option] = [one for one in config.OPTIONS if one.variable.endswith("FILE_LIMIT")]
+    assert appender.limit_bytes({}) == option.default << 20

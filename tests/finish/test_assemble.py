@@ -16,6 +16,7 @@ from warpspan.finish.assemble import (
     is_done,
 )
 from warpspan.probes import capture, clock
+from warpspan.probes.layout import BATCH_FIRST
 from warpspan.probes.memory import MemoryReading, PeakHolder
 from warpspan.probes.model import ModelInfo
 from warpspan.probes.runtime_device import RuntimeDevices
@@ -56,7 +57,7 @@ def test_the_draft_of_a_window(host_clock):
     """Start, duration, device, model, input, error and times; no group that others add."""
     model = nn.Linear(4, 4)
     info = ModelInfo(model, lambda _: None)
-    seen = (torch.Size([2, 4]), torch.float32, None)
+    seen = (torch.Size([2, 4]), torch.float32, None, BATCH_FIRST)
     window = open_window(host(), "forward", info, seen=seen)
     host_clock.advance(1.5)
     window.fail(ValueError("private"))
@@ -96,7 +97,7 @@ def test_idle_time_of_the_host(host_clock):
 def test_collections_of_garbage():
     """Their time and number between begin and end; nothing where nobody counted."""
     window = closed_window(host())
-    window.garbage_start, window.garbage_end = (1, 1_000_000_000, 5), (3, 1_500_000_000, 5)
+    window.garbage_start, window.garbage_end = (1, 1_000_000_000, 5), (5, 1_500_000_000, 5)
     assert Timing(concurrency=1, gc_time_s=0.5, gc_count=2) == (
         assemble(window, device_done=True).timing
     )

@@ -175,11 +175,18 @@ def test_a_subscriber_that_fails_is_no_fault_of_the_pipeline(window, faults):
     assert {"span": 1} == dict(faults)
 
 
+class Capture(Contributor):
+    """Adds nothing."""
+
+    def contribute(self, window, draft):
+        pass
+
+
 @pytest.mark.parametrize("gc_freeze", [False, True])
 def test_who_contributes(gc_freeze):
     """The order is fixed: shares of device time come after the device time's own readers."""
     kv_leaks = KvLeaks(Counter())
-    found = contributors(Settings(gc_freeze=gc_freeze), kv_leaks)
+    found = contributors(Settings(gc_freeze=gc_freeze), kv_leaks, Capture())
     assert [
         "AllocatorMemory",
         "ProcessMemory",
@@ -187,6 +194,7 @@ def test_who_contributes(gc_freeze):
         "StepFigures",
         "WaitsAndCopies",
         "KvLeaks",
+        "Capture",
         *(["GcFreezer"] if gc_freeze else []),
     ] == [type(contributor).__name__ for contributor in found]
     assert found[5] is kv_leaks
@@ -195,7 +203,7 @@ def test_who_contributes(gc_freeze):
 def test_all_of_them_on_a_plain_window(faults):
     """A module call on the host has memory of its process, and nothing of a device or of steps."""
     window = closed_window(host(), model="Tiny")
-    found = contributors(Settings(), KvLeaks(Counter()))
+    found = contributors(Settings(), KvLeaks(Counter()), Capture())
     ((_, record),) = finish(window, *found)
     assert record.memory.rss_bytes > 0
     expected = made_of(window, model=Model("Tiny"), memory=Memory(rss_bytes=1))

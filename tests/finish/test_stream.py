@@ -89,6 +89,15 @@ def test_one_may_subscribe_another_while_it_hears(heard):
     assert [("first", 1), ("first", 2), ("second", 2)] == [(name, span) for name, span, _ in heard]
 
 
+def test_unsubscribed(heard):
+    """It hears no more; the others do, and a name that nobody has is no error."""
+    stream = RecordStream({"a": listen(heard, "a"), "b": listen(heard, "b")})
+    stream.unsubscribe("a")
+    stream.unsubscribe("c")
+    stream.inference("span", inference())
+    assert ["b"] == [name for name, _, _ in heard]
+
+
 def test_a_name_stands_for_one_subscriber(heard):
     """Subscribed again, it takes the former one's place."""
     stream = RecordStream({"a": fail, "b": listen(heard, "b")})

@@ -82,7 +82,7 @@ def test_doctor(with_torch, here):
     [
         ("warpspan --version", 0, "warpspan "),
         ("python -m warpspan run --help", 0, "COMMAND"),
-        ("warpspan top --once", 1, "no GPU can be shown"),
+        ("warpspan top --once", 0, "no GPU: "),
         ("warpspan doctor", 1, "torch"),
         ("warpspan report nothing.jsonl", 2, "there is no such file"),
         ("warpspan run -- python -c pass", 0, "no inferences recorded"),

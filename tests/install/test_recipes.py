@@ -14,6 +14,8 @@ BLOCKS = blocks()
 # Languages that no user runs, and those that another suite runs.
 NOT_RUN_HERE = {
     "text": "output and drawings",
+    "dockerfile": "needs a container engine",
+    "yaml": "needs a cluster; tests/backends check the manifests of collector-config",
     "jaeger": "tests/backends ask the real Jaeger",
     "toml": "metadata of a distribution, which tests/hooks/test_contract.py installs",
     "promql": "tests/backends ask the real Prometheus",
@@ -26,10 +28,6 @@ EXCEPTED = {
         "README.md",
         "make demo    # a real service under load, on a laptop without a GPU; needs Python ≥ 3.10 and make",
     ): "commands of the checkout, which make an environment of their own: .ci/run runs them",
-    (
-        "docs/device.md",
-        "warpspan top            # the GPUs and the instrumented processes on them, live",
-    ): "needs a GPU",
     ("docs/fused.md", "warpspan bench fused --json fused.json --html fused.html"): "needs a GPU",
     (
         "docs/virtual_gpu.md",

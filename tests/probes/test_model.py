@@ -151,3 +151,40 @@ def test_facts_that_can_not_be_counted_are_absent(registry):
     model_info = registry.model_info(model)
     model.broken = True
     assert Model("Broken", compiled=False) == model_info.facts()
+
+
+def offloaded(device):
+    """A model whose weights accelerate brings for each call."""
+    accelerate = pytest.importorskip("accelerate")
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    return accelerate.cpu_offload(model, execution_device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_an_offloaded_model_runs_where_its_hook_says(registry, device):
+    """Its parameters stand on `meta` between calls; it is looked at once."""
+    model = offloaded(device)
+    model_info = registry.model_info(model)
+    assert "meta" == model[0].weight.device.type
+    assert torch.device("cpu") == model_info.device
+    model(torch.ones(1, 2))
+    assert registry.model_info(model) is model_info
+    facts = Model("Sequential", 12, 48, "float32", None, compiled=False, device_count=None)
+    assert facts == model_info.facts()
+
+
+def test_a_model_that_is_offloaded_later_is_looked_at_again(registry):
+    """And again when the hooks are removed."""
+    accelerate = pytest.importorskip("accelerate")
+    model = nn.Linear(2, 2)
+    before = registry.model_info(model)
+    model = accelerate.cpu_offload(model, execution_device="cpu")
+    during = registry.model_info(model)
+    accelerate.hooks.remove_hook_from_submodules(model)
+    after = registry.model_info(model)
+    assert len({id(before), id(during), id(after)}) == 3
+
+
+def test_a_model_on_meta_without_hooks_has_shapes_only(registry):
+    """Nobody says where it would run."""
+    assert torch.device("meta") == registry.model_info(nn.Linear(2, 2, device="meta")).device

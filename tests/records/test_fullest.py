@@ -15,7 +15,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from warpspan.emit.spans import Spans
-from warpspan.records import DETAILS_EVENT, SPAN_ATTRIBUTE_LIMIT, Inference, Loop, codec
+from warpspan.records import (
+    DETAILS_EVENT,
+    PROFILE_EVENT,
+    SPAN_ATTRIBUTE_LIMIT,
+    Inference,
+    Loop,
+    codec,
+)
 from warpspan.sources.otlp_json import OtlpJsonReader
 
 VALUES = {
@@ -89,17 +96,19 @@ def test_the_sdk_drops_nothing_of_the_fullest_span():
     exporter = InMemorySpanExporter()
     emitted(fullest(), exporter)
     (span,) = exporter.get_finished_spans()
-    (event,) = span.events
+    profile, details = span.events
     assert {attribute.name for attribute in codec.attributes} == {
         *span.attributes,
-        *event.attributes,
+        *profile.attributes,
+        *details.attributes,
     }
-    assert DETAILS_EVENT == event.name
+    assert [PROFILE_EVENT, DETAILS_EVENT] == [profile.name, details.name]
     assert len(span.attributes) <= SPAN_ATTRIBUTE_LIMIT <= 128 - 16
-    assert (0, 0, 0) == (
+    assert (0, 0, 0, 0) == (
         span.dropped_attributes,
         span.dropped_events,
-        event.attributes.dropped,
+        profile.attributes.dropped,
+        details.attributes.dropped,
     )
 
 

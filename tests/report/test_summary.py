@@ -7,6 +7,7 @@ import json
 import pytest
 
 from warpspan.records import Cache, Device, Inference, Input, Memory, Model, Timing
+from warpspan.report.costs import FirstCalls
 from warpspan.report.summary import Quantiles, Row, Spread, Summary, summarize
 
 SECOND = 1_000_000_000
@@ -94,6 +95,7 @@ def test_whole_row():
         sequence_length=Spread(20, 40),
         # Two seconds idle; busy 0.5 + 1 + 1.5 + 2 on the device and the last one's 5 on the host.
         idle_share=2 / 12,
+        first_calls=FirstCalls(1.0, Quantiles(3.0, 5.0, 5.0)),
     )
     assert Summary((row,), 5, 1, 1, 45.0) == summarize([*cuda, last])
 
@@ -234,6 +236,11 @@ def test_json():
                 "kv_cache_max_bytes": None,
                 "kv_cache_growth_bytes": None,
                 "loops": None,
+                "costs": None,
+                "first_call_s": 1.0,
+                "later_duration_p50_s": 1.0,
+                "later_duration_p95_s": 1.0,
+                "later_duration_p99_s": 1.0,
             }
         ],
         "kv_cache_leaks": [],

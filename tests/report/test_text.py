@@ -7,9 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
+from warpspan.records.units import seconds, share, size
 from warpspan.report.leaks import Leak
 from warpspan.report.summary import Quantiles, Row, Spread, Summary
-from warpspan.report.text import render, seconds, share, size
+from warpspan.report.text import render
 
 CPU = Row(
     operation="forward",
@@ -54,18 +55,18 @@ def show(*rows: Row, width: int) -> list[str]:
 
 
 def test_wide():
-    """One table where there is room for it."""
+    """One table where there is room for it; a heading over several columns stands once."""
     expected = """\
 2,400 inferences in 38.4 s, 2 failed
 
-inference          count  failed  rate  duration                    idle  device      device              memory    batch  sequence
+inference          count  failed  rate  duration                    idle  device                          memory    batch  sequence
                                    1/s       p50      p95     p99  share            time p50  share          max  p50/max   p50/max
 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 forward BertModel  1,200       0  31.2   4.20 ms  9.90 ms  120 ms    62%  cpu              –      –  612 MiB RSS     8/32       128
 rerank             1,200       2  31.2   4.20 ms  9.90 ms  120 ms      –  cuda:0,1   4.00 ms    95%     5.00 GiB        –         –
 
-– = not measured. Device time needs CUDA or ROCm; batch size needs a tensor input; sequence length needs token ids or embeddings; rate and
-idle share need at least two inferences.
+– = not measured. Device time needs CUDA or ROCm; batch size needs a tensor input; sequence length needs token ids or embeddings; rate, idle
+share and first call need at least two inferences.
 Failed: torch.OutOfMemoryError 2."""
     assert expected.splitlines() == show(CPU, CUDA, width=140)
 
@@ -81,19 +82,16 @@ inference                  count  failed  rate  duration                    idle
 forward BertModel          1,200       0  31.2   4.20 ms  9.90 ms  120 ms    62%
 rerank                     1,200       2  31.2   4.20 ms  9.90 ms  120 ms      –
 SentenceTransformer
+"""
+    lines = show(CPU, CUDA._replace(model="SentenceTransformer"), width=80)
+    assert expected.splitlines() == lines[:8]
 
-inference              device      device              memory    batch  sequence
-                                 time p50  share          max  p50/max   p50/max
-────────────────────────────────────────────────────────────────────────────────
-forward BertModel      cpu              –      –  612 MiB RSS     8/32       128
-rerank                 cuda:0,1   4.00 ms    95%     5.00 GiB        –         –
-SentenceTransformer
 
-– = not measured. Device time needs CUDA or ROCm; batch size needs a tensor
-input; sequence length needs token ids or embeddings; rate and idle share need
-at least two inferences.
-Failed: torch.OutOfMemoryError 2."""
-    assert expected.splitlines() == show(CPU, CUDA._replace(model="SentenceTransformer"), width=80)
+def test_columns_that_no_row_has_a_value_for():
+    """They are left out, and what is said of them."""
+    lines = show(CPU._replace(batch_size=None, sequence_length=None), width=140)
+    assert "rate  duration                    idle  device       memory" in lines[2]
+    assert "forward BertModel" == lines[-1][:17]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 120, 200])

@@ -9,6 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+import warpspan
 from warpspan import guard
 from warpspan.config import Settings
 from warpspan.instrumentor import active_tracker
@@ -59,10 +60,91 @@ def test_training(telemetry, model):
     assert ({"training": 1}, ["forward Linear"]) == (skips(), names(telemetry))
 
 
+class Ensemble(nn.Module):
+    """Holds its models in a plain list, so that it has no parameters."""
+
+    def __init__(self, *models):
+        super().__init__()
+        self.models = list(models)
+
+    def forward(self, x):
+        return sum(model(x) for model in self.models)
+
+
 def test_parameterless(telemetry):
-    """A module without state computes no model; what it holds is not asked again."""
+    """A module without state is no inference; each that holds no further one is counted."""
     nn.Sequential(nn.ReLU(), nn.ReLU()).eval()(X)
-    assert ({"parameterless": 1}, []) == (skips(), names(telemetry))
+    assert ({"parameterless": 2}, []) == (skips(), names(telemetry))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_inside_a_module_without_parameters(telemetry, model, training):
+    """The module is transparent, whatever its own mode: what is inside are the inferences."""
+    other = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
+    Ensemble(model, other).train(training)(X)
+    assert ({}, ["forward Linear", "forward Sequential"]) == (skips(), names(telemetry))
+
+
+def test_a_module_without_parameters_in_a_named_inference(telemetry, model):
+    """It is no step, what is inside is one."""
+    with warpspan.inference("all"):
+        Ensemble(model, model).eval()(X)
+    (span,) = telemetry.spans()
+    assert ("all", 2) == (span.name, span.attributes["pytorch.step.count"])
+
+
+def test_a_loss_in_training(telemetry, model):
+    """It holds nothing, and counts as training."""
+    nn.MSELoss()(model.train()(X), X)
+    assert ({"training": 2}, []) == (skips(), names(telemetry))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_a_module_around_frozen_weights(telemetry, model):
+    """A frozen script module has no parameters but weights: what is around it has them, too."""
+    nn.Sequential(nn.ReLU(), torch.jit.freeze(torch.jit.script(model))).eval()(X)
+    assert ({}, ["forward Sequential"]) == (skips(), names(telemetry))
+
+
+class DryRun(nn.Module):
+    """Runs its model once while it is constructed, to learn the size of the result."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        with torch.no_grad():
+            self.size = self._measure().shape[-1]
+
+    def _measure(self):
+        return self.model(X)
+
+    def forward(self, x):
+        return self.model(x)
+
+
+def test_a_dry_run_in_a_constructor(telemetry, model):
+    """It is no inference, and the model's own calls are from then on."""
+    whole = DryRun(model).eval()
+    assert ({"construction": 1}, []) == (skips(), names(telemetry))
+    model(X)
+    whole(X)
+    assert ["forward Linear", "forward DryRun"] == names(telemetry)
+
+
+@pytest.mark.parametrize(
+    "parametrize", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_parametrized_weight_that_is_read(telemetry, model, parametrize):
+    """Computing a weight is no inference, a call of the model is one."""
+    model = parametrize(model).eval()
+    with torch.no_grad():
+        model.weight.sum()
+    assert ([], {"parametrization"}) == (
+        names(telemetry),
+        set(skips()) - {"construction", "training"},
+    )
+    model(X)
+    assert ["forward ParametrizedLinear"] == names(telemetry)
 
 
 def test_excluded(uninstrumented, model):
@@ -93,6 +175,15 @@ def test_a_call_that_is_traced(telemetry, model):
     """torch.jit.trace runs the model to record its operators."""
     torch.jit.trace(model, X, check_trace=False)
     assert ({"tracing": 1}, []) == (skips(), names(telemetry))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_check_of_a_trace(telemetry, model):
+    """torch.jit.trace then runs the model and its trace to compare them."""
+    model(X)
+    torch.jit.trace(model, X)
+    assert ({"tracing": 2}, ["forward Linear"]) == (skips(), names(telemetry))
 
 
 def test_a_call_in_export(telemetry, model):

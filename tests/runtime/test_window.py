@@ -186,9 +186,9 @@ def test_processor_time_of_another_thread():
 
 def test_collections_of_garbage(monkeypatch):
     """The counts at begin and end are kept as they are."""
-    monkeypatch.setattr(garbage, "state", (1, 2, 3))
+    monkeypatch.setattr(garbage, "state", [(1, 2, 3)])
     window = open_window(host())
-    monkeypatch.setattr(garbage, "state", (4, 5, 3))
+    monkeypatch.setattr(garbage, "state", [(4, 5, 3)])
     window.close()
     assert ((1, 2, 3), (4, 5, 3)) == (window.garbage_start, window.garbage_end)
 

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from warpspan import __version__
+from warpspan.cli import profile as profile_command
 from warpspan.cli import report as report_command
 from warpspan.cli import report_files
 from warpspan.cli import run as run_command
@@ -109,19 +110,95 @@ def run(
         fail(str(error), error.code)
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def profile(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND",
+            help="The program and its arguments, after --.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    inferences: Annotated[
+        int,
+        typer.Option("--inferences", "-n", min=1, max=1000, help="Inferences to record in detail."),
+    ] = 20,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="New directory for traces and spans.",
+            show_default="warpspan-profile-TIME-PID in the working directory",
+        ),
+    ] = None,
+    pid: Annotated[
+        int | None,
+        typer.Option(
+            help="Profile the next inferences of a running process instead. It must have been "
+            "started with OTEL_PYTHON_WARPSPAN_DEEP_SIGNAL and OTEL_PYTHON_WARPSPAN_DEEP_DIRECTORY.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Run a program and record its first inferences with kernels, operators and shapes.
+
+    As `warpspan run`, and those inferences run under PyTorch's profiler, which slows them down.
+    When the program ends, the report of the traces follows on standard error.
+
+    Exit code: that of the program. 2: wrong usage. With --pid 1: nothing was recorded.
+    """
+    if (pid is None) == (not command):
+        fail("give either a program after -- or --pid", 2)
+    try:
+        if pid is not None:
+            profile_command.attach(pid)
+        else:
+            profile_command.run(command or [], output, inferences)
+    except (CannotRunError, profile_command.CannotProfileError) as error:
+        fail(str(error), error.code)
+
+
 @app.command()
 def report(
     file: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="FILE",
+            metavar="[FILE]",
             help="OTLP JSON lines, as `warpspan run` and OpenTelemetry's file exporters write "
             "them, a trace of PyTorch's, TensorFlow's or JAX's profiler, or a directory of "
             "traces. - reads standard input.",
             show_default=False,
         ),
-    ],
+    ] = None,
     *,
+    tempo: Annotated[
+        str | None, typer.Option(metavar="URL", help="Read from Tempo, such as http://host:3200.")
+    ] = None,
+    jaeger: Annotated[
+        str | None, typer.Option(metavar="URL", help="Read from Jaeger, such as http://host:16686.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How far back: 15m, 2h, 7d.", show_default="1h"),
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One service alone.", show_default="all")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="ID", help="One trace alone.", show_default=False)
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'NAME: VALUE'",
+            help="Sent to the store, such as 'Authorization: Bearer …'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Machine-readable output: one JSON object.")
     ] = False,
@@ -144,7 +221,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Summarize the inferences in a file, one row per model and operation.
+    """Summarize the inferences in a file or a store, one row per model and operation.
 
     Percentiles are values that occurred (nearest rank), including failed inferences. Device share
     is device time divided by duration. Idle share is the part of the time in which the device had ended
@@ -152,8 +229,23 @@ def report(
 
     Exit code 0: there is a summary. 1: the file has nothing to summarize. 2: wrong usage.
     """
+    given = {
+        "FILE": file,
+        "--since": since,
+        "--service": service,
+        "--trace": trace,
+        "--header": header,
+    }
+    files = report_files.Files(html, perfetto)
     try:
-        report_command.report(file, as_json=as_json, files=report_files.Files(html, perfetto))
+        store = report_command.chosen(tempo, jaeger, given)
+        if store is None:
+            report_command.report(str(file), as_json=as_json, files=files)
+        else:
+            from warpspan.cli import report_stores  # its HTTP client takes a while to import
+
+            wanted = report_stores.Wanted(*store, since or "1h", service, trace, header or ())
+            report_stores.report_store(wanted, as_json=as_json, files=files)
     except report_command.CannotReportError as error:
         fail(str(error), error.code)
 
@@ -220,20 +312,21 @@ def top(
         ),
     ] = False,
 ) -> None:
-    """Show the GPUs of this machine and the instrumented processes on them, live.
+    """Show the GPUs of this machine, the instrumented processes and their inferences, live.
+
+    Rates, percentiles of the latest durations, tokens, waits in the queue, GPU-seconds, energy and
+    processor time by service and model, of processes of your own user. They are means per call over
+    the last second. Works without a GPU.
 
     Kernels is the share of time in which any kernel ran. SM, tensor and DRAM are the utilization of
-    these units (Hopper and newer). Cycles, GPU-seconds and joules are means per inference over the
-    last second, of processes of your own user.
+    these units (Hopper and newer).
 
-    Exit code 1: no GPU was found.
+    Keys: q quits, s sorts by the next column, r reverses, / filters, f shows single processes and MIG
+    instances, p shows all processes on the GPUs, arrows scroll.
     """
     from warpspan.cli import top as top_command  # not for `run`, which must start at once
 
-    try:
-        top_command.top(as_json=as_json, once=once)
-    except top_command.CannotShowError as error:
-        fail(str(error), 1)
+    top_command.top(as_json=as_json, once=once)
 
 
 @app.command()

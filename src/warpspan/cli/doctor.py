@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from warpspan import __version__
-from warpspan.cli import doctor_device, doctor_runs, doctor_software
+from warpspan.cli import doctor_device, doctor_export, doctor_names, doctor_runs, doctor_software
 from warpspan.cli.finding import Finding, unlogged
 from warpspan.cli.report import output_console
 from warpspan.config import environment
-from warpspan.report.text import plural
+from warpspan.records.units import plural
 
 _SIGNS = {
     "ok": ("✓", "green"),
@@ -22,13 +22,18 @@ _SIGNS = {
     "warning": ("!", "yellow"),
     "error": ("✗", "red"),
 }
+# Where a terminal's encoding has no such signs, in which colours may be absent as well.
+_ASCII_SIGNS = {"ok": "ok", "note": "note", "warning": "WARN", "error": "ERROR"}
+_ASCII = str.maketrans({"→": "->", "×": "x", "…": "...", "–": "-", "°": " "})
 _CHECKS: tuple[Callable[[Mapping[str, str]], Iterable[Finding]], ...] = (
     doctor_software.torch_build,
     doctor_device.nvml,
     doctor_device.other_profilers,
     doctor_software.instrumentation,
     doctor_software.settings,
-    doctor_software.exporters,
+    doctor_names.names,
+    doctor_export.exporters,
+    doctor_names.frameworks,
     doctor_software.conflicts,
     doctor_runs.latest_run,
 )
@@ -59,15 +64,22 @@ def doctor(*, as_json: bool) -> bool:
 
 
 def _print(found: list[Finding], console: Console) -> None:
+    longest = max((len(finding.subject) for finding in found), default=0)
     table = Table.grid(padding=(0, 1), pad_edge=False)
-    table.add_column(width=1)
-    table.add_column(no_wrap=True)
-    table.add_column()
+    plain = console.options.ascii_only
+    table.add_column(width=max(map(len, _ASCII_SIGNS.values())) if plain else 1)
+    table.add_column(overflow="fold", min_width=min(longest, console.width // 3))
+    table.add_column(overflow="fold")
     for finding in found:
         sign, style = _SIGNS[finding.state]
-        said = Text(finding.said)
-        if finding.fix:
-            said.append(f"\n→ {finding.fix}", style="bold")
+        words, fix = finding.said, f"\n→ {finding.fix}" if finding.fix else ""
+        if plain:
+            sign, words, fix = (
+                _ASCII_SIGNS[finding.state],
+                words.translate(_ASCII),
+                fix.translate(_ASCII),
+            )
+        said = Text(words).append(fix, style="bold")
         table.add_row(Text(sign, style=style), Text(finding.subject), said)
     states = [finding.state for finding in found]
     errors, warnings = states.count("error"), states.count("warning")

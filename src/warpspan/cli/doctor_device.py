@@ -8,12 +8,13 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from warpspan.cli.finding import Finding
 from warpspan.device import discovery, identity
 from warpspan.device.driver import Driver, Gpu
 from warpspan.records import DeviceSample
-from warpspan.report.text import plural, size
+from warpspan.records.units import plural, size
 
 _GPM_PAUSE_S = 0.15
 # Programs that hold or share the counters, by the name of their process (15 characters).
@@ -46,10 +47,38 @@ def nvml(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield _visible(gpus, shown, environ)
         if shown and importlib.util.find_spec("torch") is not None:
             yield from _torch(len(shown))
-        for index, gpu in enumerate(gpus):
-            yield from _gpu(driver, index, gpu)
+        yield from _folded([_gpu(driver, gpu) for gpu in gpus])
     finally:
         driver.close()
+
+
+def _folded(gpus: list[_Gpu]) -> Iterator[Finding]:
+    """What was found, once for GPUs of which it is the same."""
+    alike: dict[tuple[Finding, ...], list[int]] = {}
+    for index, gpu in enumerate(gpus):
+        alike.setdefault(tuple(gpu.found), []).append(index)
+    for found, indices in alike.items():
+        subject = f"GPU {_ranges(indices)}"
+        first, *rest = found
+        times = f"{len(indices)} × " if len(indices) > 1 else ""
+        yield first._replace(subject=subject, said=f"{times}{first.said}")
+        yield from (one._replace(subject=subject) for one in rest)
+        costs = [cost for i in indices if (cost := gpus[i].cost_s) is not None]
+        if costs:
+            most = "" if len(costs) == 1 else "up to "
+            said = f"a sample takes {most}{max(costs) * 1e3:.2f} ms, on its own thread"
+            yield Finding("ok", subject, said)
+
+
+def _ranges(indices: list[int]) -> str:
+    """`0-3, 5` for 0, 1, 2, 3 and 5."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][-1] == index - 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _no_driver(driver: Driver) -> Finding:
@@ -102,60 +131,65 @@ def _torch(shown: int) -> Iterator[Finding]:
         yield Finding("error", "devices", said, fix)
 
 
-def _gpu(driver: Driver, index: int, gpu: Gpu) -> Iterator[Finding]:
-    subject = f"GPU {index}"
+class _Gpu(NamedTuple):
+    """What was found of one GPU, and how long a sample of it took.
+
+    Args:
+        found: findings without their subject; the first one says what it is.
+        cost_s: seconds, where a sample was taken.
+    """
+
+    found: list[Finding]
+    cost_s: float | None = None
+
+
+def _gpu(driver: Driver, gpu: Gpu) -> _Gpu:
     memory = "" if gpu.memory_bytes is None else f", {size(gpu.memory_bytes)}"
     if gpu.mig:
         if not gpu.instances:
-            yield Finding(
-                "error",
-                subject,
-                f"{gpu.name}{memory}: MIG is on, but no instance exists",
-                "nvidia-smi mig -cgi … -C",
-            )
-            return
+            said = f"{gpu.name}{memory}: MIG is on, but no instance exists"
+            return _Gpu([Finding("error", "", said, "nvidia-smi mig -cgi … -C")])
         profiles = ", ".join(instance.profile or "?" for instance in gpu.instances)
-        yield Finding(
-            "note",
-            subject,
+        said = (
             f"{gpu.name}{memory}: MIG {profiles}. The energy counter covers the whole device, so "
-            "energy is not on spans",
+            "energy is not on spans"
         )
+        found = [Finding("note", "", said)]
     else:
-        yield Finding("ok", subject, f"{gpu.name}{memory}")
+        found = [Finding("ok", "", f"{gpu.name}{memory}")]
     uuid = gpu.instances[0].uuid if gpu.mig else gpu.uuid
     reader = driver.reader(uuid)
     first = reader.read(time.perf_counter_ns())
     time.sleep(_GPM_PAUSE_S)
     second = reader.read(time.perf_counter_ns())
-    yield _sm(driver, subject, gpu, uuid, second)
+    found.append(_sm(driver, gpu, uuid, second))
     if not gpu.mig:
-        yield _energy(subject, first, second)
-    yield Finding("ok", subject, f"a sample takes {second.cost_s * 1e3:.2f} ms, on its own thread")
+        found.append(_energy(first, second))
     if second.throttle_reasons:
         reasons = ", ".join(reason.replace("_", " ") for reason in second.throttle_reasons)
-        yield Finding("note", subject, f"throttling now: {reasons}")
+        found.append(Finding("note", "", f"throttling now: {reasons}"))
+    return _Gpu(found, second.cost_s)
 
 
-def _sm(driver: Driver, subject: str, gpu: Gpu, uuid: str, sample: DeviceSample) -> Finding:
+def _sm(driver: Driver, gpu: Gpu, uuid: str, sample: DeviceSample) -> Finding:
     if sample.sm_utilization is not None:
-        return Finding("ok", subject, "GPM: SM utilization, occupancy, tensor and DRAM activity")
+        return Finding("ok", "", "GPM: SM utilization, occupancy, tensor and DRAM activity")
     refused = {**driver.refusals(gpu.uuid), **driver.refusals(uuid)}
     for name in ("nvmlGpmSampleGet", "nvmlGpmMigSampleGet", "nvmlGpmQueryDeviceSupport"):
         if name in refused:
             said, _, fix = refused[name].partition(": ")
-            return Finding("warning", subject, f"the driver refuses GPM: {said}", fix)
+            return Finding("warning", "", f"the driver refuses GPM: {said}", fix)
     return Finding(
-        "note", subject, "no GPM (it needs Hopper or newer), so SM utilization is not reported"
+        "note", "", "no GPM (it needs Hopper or newer), so SM utilization is not reported"
     )
 
 
-def _energy(subject: str, first: DeviceSample, second: DeviceSample) -> Finding:
+def _energy(first: DeviceSample, second: DeviceSample) -> Finding:
     if first.energy_j is not None and second.energy_j is not None:
-        return Finding("ok", subject, "energy counter")
+        return Finding("ok", "", "energy counter")
     if second.power_w is not None:
-        return Finding("note", subject, "no energy counter: energy is computed as power × time")
-    return Finding("warning", subject, "no energy or power counter, so energy is not reported")
+        return Finding("note", "", "no energy counter: energy is computed as power × time")
+    return Finding("warning", "", "no energy or power counter, so energy is not reported")
 
 
 def other_profilers(environ: Mapping[str, str]) -> Iterator[Finding]:

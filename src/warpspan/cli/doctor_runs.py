@@ -8,7 +8,7 @@ from pathlib import Path
 from warpspan.cli.finding import Finding
 from warpspan.cli.report import CannotReportError, nothing, read
 from warpspan.records.skips import describe
-from warpspan.report import text
+from warpspan.records.units import plural
 
 # Read in about a second; larger ones are what `warpspan report` is for.
 _MOST_BYTES = 16 << 20
@@ -30,7 +30,7 @@ def latest_run(environ: Mapping[str, str]) -> Iterator[Finding]:  # noqa: ARG001
         return
     skipped = describe(reader.skipped)
     if summary.rows:
-        said = f"{file} has {text.plural(summary.inference_count, 'inference')}"
+        said = f"{file} has {plural(summary.inference_count, 'inference')}"
         yield Finding("ok", "latest run", f"{said}; {skipped}" if skipped else said)
     else:
         why = skipped or nothing(reader, str(file))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from importlib import metadata
-from urllib.parse import urlsplit
 
 from warpspan import config
 from warpspan.cli.doctor_device import has_device_files
@@ -19,11 +17,6 @@ from warpspan.device.driver import INSTALL as INSTALL_GPU
 from warpspan.records import HardwareMode
 
 _OLDEST_TORCH = (2, 4)
-_CONNECT_S = 1.0
-_ENDPOINTS = (
-    ("traces", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
-    ("metrics", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
-)
 _GROUP = "opentelemetry_instrumentor"
 
 
@@ -116,64 +109,6 @@ def settings(environ: Mapping[str, str]) -> Iterator[Finding]:
         )
     if not chosen.sample_period_s:
         yield Finding("note", "sampling", "is off: OTEL_PYTHON_WARPSPAN_SAMPLE_PERIOD is 0")
-
-
-def exporters(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether the endpoints of OTLP can be reached."""
-    common = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-    endpoints: dict[str, list[str]] = {}
-    for signal, variable in _ENDPOINTS:
-        exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp")
-        endpoint = environ.get(variable) or common
-        if "otlp" in exporter and endpoint:
-            endpoints.setdefault(endpoint, []).append(signal)
-    if not endpoints:
-        yield Finding(
-            "note",
-            "exporter",
-            "no OTLP endpoint is set: `warpspan run` writes a file instead",
-            "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 for a backend",
-        )
-        return
-    if version("opentelemetry-exporter-otlp") is None and not any(
-        version(f"opentelemetry-exporter-otlp-proto-{protocol}") for protocol in ("grpc", "http")
-    ):
-        yield Finding(
-            "error",
-            "exporter",
-            "the OTLP exporter is not installed",
-            "pip install opentelemetry-exporter-otlp",
-        )
-    for endpoint, carried in endpoints.items():
-        yield _reach(endpoint, " and ".join(carried))
-
-
-def _reach(endpoint: str, carried: str) -> Finding:
-    subject = "exporter"
-    parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
-    try:
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 4317)
-    except ValueError:
-        port = 0
-    if not parts.hostname or not port:
-        return Finding(
-            "error",
-            subject,
-            f"{endpoint!r} is not an address",
-            "OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4317",
-        )
-    shown = f"{parts.hostname}:{port}"
-    try:
-        socket.create_connection((parts.hostname, port), _CONNECT_S).close()
-    except OSError as error:
-        why = (error.strerror or str(error) or type(error).__name__).lower()
-        return Finding(
-            "error",
-            subject,
-            f"{shown} for {carried} can't be reached: {why}",
-            "start the backend, or correct OTEL_EXPORTER_OTLP_ENDPOINT",
-        )
-    return Finding("ok", subject, f"{shown} for {carried} can be reached")
 
 
 def conflicts(environ: Mapping[str, str]) -> Iterator[Finding]:  # noqa: ARG001

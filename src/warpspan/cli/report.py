@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -21,13 +21,14 @@ from warpspan.cli.report_files import NO_FILES, CannotWriteError, Files, write_f
 from warpspan.cli.report_traces import open_traces, print_traces
 from warpspan.records import CacheState, Device
 from warpspan.records.skips import describe
+from warpspan.records.units import plural, size
 from warpspan.report import text
 from warpspan.report.devices import DeviceLine, summarize_devices
 from warpspan.report.html import Page
 from warpspan.report.leaks import History, Level
 from warpspan.report.summary import Summary, summarize
 from warpspan.report.verdict_text import render_advice
-from warpspan.sources.otlp_json import OtlpJsonReader
+from warpspan.sources.otlp_json import Lines, OtlpJsonReader
 from warpspan.sources.traces import TraceError
 
 _PROGRESS_FROM_BYTES = 16 << 20
@@ -72,9 +73,19 @@ def report(file: str, *, as_json: bool, files: Files = NO_FILES) -> None:
 
 
 def _report_otlp(file: str, name: str, files: Files, *, as_json: bool) -> None:
-    summary, reader, advice, observation = read(file)
-    if not summary.rows:
-        raise CannotReportError(nothing(reader, name), 1)
+    read_ = read(file)
+    if not read_.summary.rows:
+        raise CannotReportError(nothing(read_.reader, name), 1)
+    present(name, read_, files, as_json=as_json)
+
+
+def present(name: str, read_: Read, files: Files, *, as_json: bool) -> None:
+    """Write the files that were asked for, and print the summary as text or JSON.
+
+    Raises:
+        CannotWriteError: a file can't be written.
+    """
+    summary, reader, advice, observation = read_
     write_files(files, Page(name, summary, advice, observation, remarks(reader), __version__))
     if as_json:
         print(json.dumps(_to_json(name, summary, reader) | advice.to_json(), indent=2))
@@ -113,17 +124,49 @@ def read(file: str) -> Read:
         CannotReportError: the file can't be read at all.
     """
     with opened(file) as stream:
-        reader, history, recent = OtlpJsonReader(stream), History(), Recent()
-        summary = summarize(recent.passing(history.passing(reader)))
-        levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
-        summary = summary._replace(leaks=history.leaks(levels, reader.counted_by_model()))
-        caches = [
-            CacheState(model, Device(""), size, count, score)
-            for (_, model), (size, count, score) in reader.kv_cache_levels().items()
-        ]
-        samples = reader.device_samples()
-        observation = recent.observation(reader.requests, samples, caches or None)
-        return Read(summary, reader, advise(observation), observation)
+        return read_lines(stream)
+
+
+def read_lines(lines: Lines) -> Read:
+    """Read lines of OTLP JSON."""
+    reader, history, recent = OtlpJsonReader(lines), History(), Recent()
+    summary = summarize(recent.passing(history.passing(reader)))
+    levels = {key: Level(*level) for key, level in reader.kv_cache_levels().items()}
+    summary = summary._replace(leaks=history.leaks(levels, reader.counted_by_model()))
+    caches = [
+        CacheState(model, Device(""), size, count, score)
+        for (_, model), (size, count, score) in reader.kv_cache_levels().items()
+    ]
+    samples = reader.device_samples()
+    observation = recent.observation(reader.requests, samples, caches or None)
+    return Read(summary, reader, advise(observation), observation)
+
+
+def chosen(
+    tempo: str | None, jaeger: str | None, given: Mapping[str, object]
+) -> tuple[str, str] | None:
+    """Kind and address of the store that the options name; None where they name a file.
+
+    Args:
+        tempo: the value of --tempo.
+        jaeger: the value of --jaeger.
+        given: the values of FILE and of the options that go with a store.
+
+    Raises:
+        CannotReportError: the options contradict each other.
+    """
+    stores = [(kind, url) for kind, url in (("tempo", tempo), ("jaeger", jaeger)) if url]
+    if len(stores) > 1:
+        raise CannotReportError("give --tempo or --jaeger, not both", 2)
+    if stores:
+        if given["FILE"] is not None:
+            raise CannotReportError(f"give FILE or --{stores[0][0]}, not both", 2)
+        return stores[0]
+    if alone := [name for name, value in given.items() if value and name != "FILE"]:
+        raise CannotReportError(f"{alone[0]} needs --tempo URL or --jaeger URL", 2)
+    if given["FILE"] is None:
+        raise CannotReportError("give a FILE, or --tempo URL, or --jaeger URL", 2)
+    return None
 
 
 def output_console(*, stderr: bool) -> Console:
@@ -160,11 +203,11 @@ def nothing(reader: OtlpJsonReader, name: str) -> str:
         return f"the values of all {reader.broken_spans:,} inference spans in {name} are broken"
     if reader.counted:
         return (
-            f"the metrics count {text.plural(reader.counted, 'inference')} but {name} has no spans "
+            f"the metrics count {plural(reader.counted, 'inference')} but {name} has no spans "
             "for them: they were sampled out, lost, or exported elsewhere"
         )
     if reader.other_spans:
-        spans = text.plural(reader.other_spans, "span")
+        spans = plural(reader.other_spans, "span")
         return f"{name} has {spans}, but no span of a PyTorch inference"
     return f"{name} has no spans"
 
@@ -216,10 +259,10 @@ def _device(line: DeviceLine) -> str:
         *(
             []
             if line.memory_max_bytes is None
-            else [f"up to {text.size(line.memory_max_bytes)} of memory in use"]
+            else [f"up to {size(line.memory_max_bytes)} of memory in use"]
         ),
     ]
-    seen = f"{text.plural(line.samples, 'sample')} of the whole device"
+    seen = f"{plural(line.samples, 'sample')} of the whole device"
     return f"{line.device_id}: {', '.join([*figures, seen])}."
 
 

@@ -18,6 +18,7 @@ from warpspan.advisor.engine import advise
 from warpspan.advisor.observation import Observation
 from warpspan.cli.report_files import NO_FILES, Files, write_files
 from warpspan.records.kernels import Coverage, Trace
+from warpspan.records.units import plural
 from warpspan.report import text
 from warpspan.report.html import Page
 from warpspan.report.profile import profile_rows, trace_json
@@ -151,7 +152,7 @@ def print_traces(
 def _no_inference(traces: list[Trace]) -> str:
     steps = sum(trace.training_steps for trace in traces)
     if steps:
-        return f"{text.plural(steps, 'training step')}, no inference"
+        return f"{plural(steps, 'training step')}, no inference"
     return "No inference was found"
 
 
@@ -162,7 +163,7 @@ def remarks(traces: Traces) -> list[str]:
     steps = sum(trace.training_steps for trace in held)
     if steps:
         said.append(
-            f"{text.plural(steps, 'training step')} with a backward pass or an optimizer: "
+            f"{plural(steps, 'training step')} with a backward pass or an optimizer: "
             "not counted as inferences."
         )
     if any(file.cut for file in traces.files):

@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NoReturn
@@ -16,19 +16,17 @@ from typing import NoReturn
 from rich.console import Console
 
 from warpspan.cli import process
-from warpspan.cli.ending import INSTALL
+from warpspan.cli.doctor_names import names
+from warpspan.cli.ending import INSTALL, cause
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
 from warpspan.cli.report import nothing, output_console, read, show
+from warpspan.export import appender, notes
 from warpspan.records.skips import describe
-from warpspan.report import text
+from warpspan.records.units import size
 
 _NEEDED = ("opentelemetry.distro", "opentelemetry.exporter.otlp.json.file")
 _IMPORT = "https://github.com/warpspan/warpspan/blob/main/collector-config/import.yaml"
-_USUAL_REASONS = (
-    "warpspan saw no call of a PyTorch module. Wrap compiled functions and engines in "
-    "`warpspan.inference()` to record them."
-)
 
 
 def run(command: Sequence[str], output: Path | None) -> NoReturn:
@@ -38,22 +36,34 @@ def run(command: Sequence[str], output: Path | None) -> NoReturn:
         CannotRunError: with a sentence that says why it was not started.
     """
     process.check_system()
-    _check_installed()
+    check_installed()
     program = process.find(command[0], os.environ.get("PATH", os.defpath))
     file = _default_output() if output is None else output
     _claim(file)
-    environ = environment(os.environ, command, file, explicit=output is not None)
-    status = process.run(program, command, environ)
+    noted = notes.path(str(file.absolute()))
+    noted.write_bytes(b"")
+    try:
+        environ = environment(os.environ, command, file, explicit=output is not None)
+        status = process.run(program, command, environ)
+        processes = notes.read(noted.read_text().splitlines())
+    finally:
+        noted.unlink()
     # Nothing that goes wrong here, a full disk or a second Ctrl-C, may change how it ended.
     with contextlib.suppress(KeyboardInterrupt, OSError):
         try:
-            _show(file, program, remove_empty=output is None)
+            why = [*_known(environ, program), cause(status, processes)]
+            _show(file, why, remove_empty=output is None)
         except Exception as error:
-            _say(f"warpspan: can't summarize {file}: {error}")
+            say(f"warpspan: can't summarize {file}: {error}")
     process.exit_like(status)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Find out whether everything is there that records and exports.
+
+    Raises:
+        CannotRunError: something is missing.
+    """
     for module in _NEEDED:
         try:
             found = importlib.util.find_spec(module)
@@ -92,35 +102,45 @@ def _claim(file: Path) -> None:
         ) from error
 
 
-def _show(file: Path, program: str, *, remove_empty: bool) -> None:
+def _known(environ: Mapping[str, str], program: str) -> list[str]:
+    """What keeps a program from recording, as far as it was known before it began."""
+    wrong = [f"{one.subject}: {one.said} ({one.fix})." for one in names(environ)]
+    return [*reasons(os.environ), *wrong, *other_python(program)]
+
+
+def _show(file: Path, why: list[str], *, remove_empty: bool) -> None:
     """The summary and what to do with the file, or why there is none."""
     summary, reader, advice, _ = read(str(file))
     if not summary.rows:
-        why = [*reasons(os.environ), *_other_python(program)]
+        *known, ending = why
         if skipped := describe(reader.skipped):
-            why.append(f"{skipped}.")
+            known.append(f"{skipped}.")
         empty = reader.lines == 0
         found = "no telemetry was written" if empty else nothing(reader, str(file))
-        _say(f"warpspan: no inferences recorded: {found}.")
-        _say(" ".join(why) if why else _USUAL_REASONS)
+        say(f"warpspan: no inferences recorded: {found}.")
+        say(" ".join(known) if known else ending)
         if empty and remove_empty:
             file.unlink()
         return
     console = output_console(stderr=True)
     console.print()
     show(summary, reader, advice, console)
-    name, length = shlex.quote(str(file)), text.size(file.stat().st_size)
+    length, limit = file.stat().st_size, appender.limit_bytes(os.environ)
+    if limit is not None and length >= limit:
+        remark = f"The file has its limit of {size(limit)}; what came later is not recorded."
+        console.print(remark, markup=False, highlight=False)
+    name = shlex.quote(str(file))
     console.print()
     for line in (
-        f"Recorded in {file} ({length} of OTLP JSON).",
-        f"  again   {_ourselves()} report {name}",
+        f"Recorded in {file} ({size(length)} of OTLP JSON).",
+        f"  again   {ourselves()} report {name}",
         f"  Jaeger  grep resourceSpans {name} > traces.json  # then upload it in Jaeger's UI",
         f"  others  OpenTelemetry Collector, receiver otlp_json_file, as in {_IMPORT}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _ourselves() -> str:
+def ourselves() -> str:
     """This command as the user's shell finds it."""
     found = shutil.which("warpspan")
     if found is not None and Path(found).absolute().parent == Path(sys.executable).parent:
@@ -128,7 +148,7 @@ def _ourselves() -> str:
     return f"{shlex.quote(sys.executable)} -m warpspan"
 
 
-def _other_python(program: str) -> list[str]:
+def other_python(program: str) -> list[str]:
     """A Python that is not the one with warpspan has none of this."""
     is_python = Path(program).name.startswith("python")
     if is_python and Path(program).absolute().parent != Path(sys.executable).absolute().parent:
@@ -136,5 +156,6 @@ def _other_python(program: str) -> list[str]:
     return []
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Print one sentence on standard error."""
     Console(stderr=True, soft_wrap=True).print(sentence, markup=False, highlight=False)

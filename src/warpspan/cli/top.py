@@ -1,22 +1,21 @@
-"""`warpspan top`: the GPUs of this machine and the instrumented processes on them."""
+"""`warpspan top`: the GPUs of this machine, the instrumented processes and their inferences."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
+from contextlib import closing
 
-from rich.console import Console
 from rich.live import Live
 
 from warpspan.cli.finding import unlogged
 from warpspan.cli.report import output_console
+from warpspan.cli.top_keys import Keys
+from warpspan.cli.top_snapshot import Machine
+from warpspan.cli.top_state import View
 from warpspan.cli.top_view import render
-from warpspan.config import environment
-from warpspan.device import discovery, status
-from warpspan.device.driver import Driver, Gpu, Reader
-from warpspan.records import DeviceSample
+from warpspan.device import discovery
+from warpspan.device.driver import Driver
 
 _REFRESH_S = 1.0
 # GPM needs two samples at least 100 ms apart.
@@ -25,126 +24,8 @@ _GPM_S = 0.2
 _FIRST_S = 2.4
 
 
-class CannotShowError(Exception):
-    """There is nothing to show; the message says why and what to do."""
-
-
-class Machine:
-    """Takes snapshots of the machine. Keep one: rates and shares are since the snapshot before.
-
-    Args:
-        driver: of its GPUs.
-    """
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        if not driver.open():
-            raise CannotShowError(f"no GPU can be shown: {driver.problem}")
-        self._gpus = driver.gpus()
-        if not self._gpus:
-            raise CannotShowError("the NVIDIA driver shows no GPU to this process")
-        self._readers: dict[str, Reader] = {}
-
-    def snapshot(self) -> dict[str, Any]:
-        """The devices and processes now, as one JSON value."""
-        status.watch(environment())
-        reported = status.read(environment())
-        return {
-            "unix_time": time.time(),
-            "driver": self._driver.version(),
-            "cuda": self._driver.cuda_version(),
-            "problem": self._driver.problem,
-            "devices": [device for gpu in self._gpus for device in self._devices(gpu)],
-            "processes": list(self._processes(reported)),
-        }
-
-    def _devices(self, gpu: Gpu) -> Iterator[dict[str, Any]]:
-        index = self._gpus.index(gpu)
-        yield {
-            "index": str(index),
-            "name": gpu.name,
-            **_sampled(self._read(gpu.uuid)),
-        }
-        for place, instance in enumerate(gpu.instances):
-            yield {
-                "index": f"{index}.{place}",
-                "name": f"MIG {instance.profile or ''}".rstrip(),
-                **_sampled(self._read(instance.uuid)),
-            }
-
-    def _read(self, uuid: str) -> DeviceSample:
-        reader = self._readers.get(uuid)
-        if reader is None:
-            reader = self._readers[uuid] = self._driver.reader(uuid)
-        return reader.read(time.perf_counter_ns(), slowly=True)
-
-    def _processes(self, reported: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Those that the driver lists, with their own reports; then those that it does not list."""
-        by_place = {
-            (process["pid"], device["id"]): (process, device)
-            for process in reported
-            for device in process["devices"]
-        }
-        for gpu in self._gpus:
-            for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.instances)):
-                for process in self._driver.processes(uuid) or ():
-                    mine = by_place.pop((process.pid, uuid), None)
-                    if mine is None and uuid == gpu.uuid and gpu.mig:
-                        continue  # listed again for its instance
-                    yield _process(process.pid, uuid, process.used_bytes, mine)
-        for (pid, uuid), mine in by_place.items():
-            yield _process(pid, uuid, None, mine)
-
-
-def _sampled(sample: DeviceSample) -> dict[str, Any]:
-    values = {**sample._asdict(), "id": sample.device_id}
-    for name in ("taken_ns", "cost_s", "skew_s", "device_id"):
-        del values[name]
-    return values
-
-
-def _process(
-    pid: int,
-    uuid: str,
-    used_bytes: int | None,
-    reported: tuple[dict[str, Any], dict[str, Any]] | None,
-) -> dict[str, Any]:
-    process, device = reported or ({}, {})
-    return {
-        "pid": pid,
-        "device_id": uuid,
-        "instrumented": reported is not None,
-        "service": process.get("service") or _command(pid),
-        "memory_used_bytes": used_bytes,
-        **{
-            name: device.get(name)
-            for name in (
-                "open",
-                "inferences",
-                "inferences_per_s",
-                "gpu_s_per_inference",
-                "cycles_active_per_inference",
-                "cycles_elapsed_per_inference",
-                "joules_per_inference",
-            )
-        },
-    }
-
-
-def _command(pid: int) -> str | None:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
-            return stream.read().strip() or None
-    except OSError:
-        return None
-
-
 def top(*, as_json: bool, once: bool) -> None:
-    """Show the machine until the user ends it, or once.
-
-    Raises:
-        CannotShowError: there is nothing to show.
-    """
+    """Show the machine until the user ends it, or once."""
     driver = discovery.open_driver()
     try:
         with unlogged():
@@ -154,7 +35,7 @@ def top(*, as_json: bool, once: bool) -> None:
 
 
 def _top(driver: Driver, *, as_json: bool, once: bool) -> None:
-    machine = Machine(driver)
+    machine, view = Machine(driver), View()
     console = output_console(stderr=False)
     if as_json or once or not console.is_terminal:
         machine.snapshot()
@@ -164,17 +45,21 @@ def _top(driver: Driver, *, as_json: bool, once: bool) -> None:
             if as_json:
                 print(json.dumps(snapshot), flush=True)
             else:
-                console.print(render(snapshot, _width(console)))
+                view.note(snapshot)
+                console.print(render(snapshot, view, console))
             if once or not as_json:
                 return
             time.sleep(_REFRESH_S)
     machine.snapshot()
     time.sleep(_GPM_S)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with closing(Keys()) as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        due_s = 0.0
         while True:
-            live.update(render(machine.snapshot(), _width(console), live=True), refresh=True)
-            time.sleep(_REFRESH_S)
-
-
-def _width(console: Console) -> int:
-    return min(console.width, 120)
+            now_s = time.monotonic()
+            if now_s >= due_s:
+                snapshot, due_s = machine.snapshot(), now_s + _REFRESH_S
+                view.note(snapshot)
+            live.update(render(snapshot, view, console, console.height), refresh=True)
+            key = keys.read(due_s - time.monotonic())
+            if key is not None and not view.press(key):
+                return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from warpspan.records import DeviceSample
+from warpspan.records import CounterScope, DeviceSample
 
 INSTALL = "pip install nvidia-ml-py"
 
@@ -66,7 +66,7 @@ class Reader(Protocol):
     """Reads the counters of one device."""
 
     #: What the SM counters cover: `device` or `mig`.
-    scope: str
+    scope: CounterScope
     #: False where the device was not found; it may be when it is asked for again.
     found: bool
 
@@ -166,7 +166,7 @@ class NoDriver:
 class NoReader:
     """Reads nothing."""
 
-    scope = "device"
+    scope = CounterScope.DEVICE
 
     def __init__(self, uuid: str, *, found: bool = True) -> None:
         self._uuid = uuid

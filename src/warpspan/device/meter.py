@@ -23,7 +23,7 @@ from warpspan.device.attribution import (
 from warpspan.probes import capture
 from warpspan.probes.clock import DeviceTimeline, Events
 from warpspan.probes.runtime_device import RuntimeDevice
-from warpspan.records import DeviceSample, DeviceUsage, PhaseCycles, Quantities, Usage
+from warpspan.records import CounterScope, DeviceSample, DeviceUsage, PhaseCycles, Quantities, Usage
 
 _SHARES = ("sm", "occupancy", "tensor", "dram")
 # Intervals of one inference that are kept apart, for the cycles of its phases.
@@ -77,7 +77,7 @@ class Account:
         else:
             self._means[name] = so_far + value * own.device_time_s
 
-    def usage(self, scope: str) -> Usage | None:
+    def usage(self, scope: CounterScope) -> Usage | None:
         """Its usage; None where it did not lie in measured intervals whole."""
         length_s = self._length_s
         if length_s is None:
@@ -152,7 +152,7 @@ class Meter:
         runtime_device: RuntimeDevice,
         hold_s: float,
         ring: Callable[[], None],
-        scope: str = "device",
+        scope: CounterScope = CounterScope.DEVICE,
     ) -> None:
         self.runtime_device = runtime_device
         self.scope = scope

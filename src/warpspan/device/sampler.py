@@ -11,7 +11,6 @@ from warpspan import forks, guard
 from warpspan.device import discovery, identity
 from warpspan.device.driver import Driver, NoReader, Reader
 from warpspan.device.meter import Meter
-from warpspan.device.status import Publisher
 from warpspan.probes import clock
 from warpspan.probes.runtime_device import RuntimeDevice
 from warpspan.records import DeviceSample
@@ -26,7 +25,6 @@ _BACK_OFF = 20
 _LONGEST_REST_S = 5.0
 # Counters that were read further apart than this part of their interval are not of one time.
 _SKEW = 0.25
-_PUBLISH_S = 1.0
 _JOIN_S = 1.0
 
 
@@ -38,6 +36,7 @@ class Sampler:
         environ: the environment of this process, which says what CUDA's indices mean.
         publish: takes each sample, on the sampler's thread.
         open_driver: opens the driver, on the sampler's thread.
+        tick: called in each round, on the sampler's thread.
     """
 
     def __init__(
@@ -46,11 +45,14 @@ class Sampler:
         environ: Mapping[str, str],
         publish: Callable[[DeviceSample], None] = lambda _: None,
         open_driver: Callable[[], Driver] = discovery.open_driver,
+        *,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.period_s = max(MIN_PERIOD_S, period_s)
         self._environ = environ
         self._open_driver = open_driver
         self._publish_sample = publish
+        self._tick = tick
         self.driver: Driver | None = None
         self.reset()
         self._forks = forks.join(in_child=self.reset)
@@ -63,8 +65,6 @@ class Sampler:
         self._thread: threading.Thread | None = None
         self._hurried = False
         self._stopped = False
-        self._publisher = Publisher(self._environ)
-        self._publish_due_s = 0.0
         if self.driver is not None:
             self.driver.forget()
 
@@ -102,6 +102,7 @@ class Sampler:
             self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
+        guard.on_own_thread()
         try:
             self.driver = self.driver or self._open_driver()
             if not self.driver.open() and self.driver.hopeless:
@@ -118,7 +119,6 @@ class Sampler:
             guard.caught("sampler", error)
             self._give_up()
         finally:
-            self._publisher.close()
             if self.driver is not None:
                 self.driver.close()
 
@@ -140,16 +140,11 @@ class Sampler:
                 pause_s = min(pause_s, due_s)
         if hurried and pause_s == period_s:
             self._hurried = False
-        if now_s >= self._publish_due_s:
-            self._publish_due_s = now_s + _PUBLISH_S
-            self._publish()
-        return pause_s
-
-    def _publish(self) -> None:
         try:
-            self._publisher(self)
+            self._tick()
         except Exception as error:
             guard.caught("status", error)
+        return pause_s
 
 
 class _Watch:

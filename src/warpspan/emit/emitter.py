@@ -13,7 +13,7 @@ from opentelemetry import metrics, trace
 from warpspan import guard
 from warpspan.emit.observable_table import Finisher, Observables, Sources
 from warpspan.emit.recorder import Recorder
-from warpspan.emit.spans import OpenSpan, Spans
+from warpspan.emit.spans import UNRECORDED, OpenSpan, Spans
 from warpspan.records import CacheState, DeviceState, DeviceUsage, Inference, StepMode
 
 _SCOPE = "warpspan"
@@ -39,8 +39,10 @@ class Emitter:
         self._meter = metrics.get_meter(_SCOPE, version, meter_provider)
         self._recorder = Recorder(self._meter)
         self._observables: Observables | None = None
+        self.unrecorded = UNRECORDED
         # What the caller's thread calls for each inference, without a frame of its own.
         self.start = self._spans.start
+        self.enter = self._spans.enter
         self.leave = self._spans.leave
         self.request = self._spans.request
         self.ids = self._spans.ids
@@ -60,6 +62,13 @@ class Emitter:
         """Create the metrics that are asked for, and ask these (see `Sources`) until `close`."""
         sources = Sources(devices, finisher, usage, caches, skipped, self._recorder.kept, hardware)
         self._observables = Observables(self._meter, sources)
+
+    def service_name(self) -> str | None:
+        """`service.name` of the spans' resource, None where the program set none."""
+        provider: Any = self._providers[0] or trace.get_tracer_provider()
+        resource = getattr(provider, "resource", None)  # the API's own has none
+        name = None if resource is None else resource.attributes.get("service.name")
+        return None if not name or name.startswith("unknown_service") else str(name)
 
     def close(self) -> None:
         """Observe nothing any more. What is in flight can still be finished."""
@@ -89,6 +98,20 @@ class Emitter:
         return flushed
 
 
+def private_provider() -> trace.TracerProvider | None:
+    """A provider that records spans and exports none; None where the program has set one."""
+    # Imported late: instrumenting needs the API alone.
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return TracerProvider(
+            sampler=ALWAYS_ON, resource=Resource.get_empty(), shutdown_on_exit=False
+        )
+    return None
+
+
 def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
     """Whether a provider flushed in time.
 
@@ -99,6 +122,7 @@ def _flush_in_time(flush: Callable[[int], Any], timeout_s: float) -> bool:
     flushed: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def run() -> None:
+        guard.on_own_thread()
         try:
             flushed.put(flush(round((timeout_s + _PROVIDER_MARGIN_S) * 1e3)) is not False)
         except Exception as error:

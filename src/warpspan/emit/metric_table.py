@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from warpspan.records import Generation, Inference, Transfer
+from warpspan.records import Direction, Generation, Inference, MemoryKind, Transfer
 from warpspan.signals import instruments, names
 from warpspan.signals.instruments import Metric
 
@@ -90,21 +90,23 @@ def recorded(record: Inference) -> list[Instrument]:
                 (instruments.PYTORCH_INFERENCE_SYNC_TIME, stalled_s, own),
             )
     if (transfers := record.transfers) is not None:
-        rows += _copies("h2d", transfers.h2d, "pinned")
-        rows += _copies("d2h", transfers.d2h, "pinned")
-        rows += _copies("d2d", transfers.d2d, "device")
+        rows += _copies(Direction.H2D, transfers.h2d, MemoryKind.PINNED)
+        rows += _copies(Direction.D2H, transfers.d2h, MemoryKind.PINNED)
+        rows += _copies(Direction.D2D, transfers.d2d, MemoryKind.DEVICE)
     return rows
 
 
-def _copies(direction: str, copies: Transfer | None, otherwise: str) -> tuple[Instrument, ...]:
+def _copies(
+    direction: Direction, copies: Transfer | None, otherwise: MemoryKind
+) -> tuple[Instrument, ...]:
     """The rows of one direction; memory that is not pageable is `otherwise`."""
     if copies is None:
         return ()
     pageable = copies.pageable_bytes or 0
     other = None if copies.nbytes is None else copies.nbytes - pageable
-    way = (names.PYTORCH_TRANSFER_DIRECTION, direction)
-    of_pageable = (way, (names.PYTORCH_TRANSFER_MEMORY, "pageable"))
-    of_other = (way, (names.PYTORCH_TRANSFER_MEMORY, otherwise))
+    way = (names.PYTORCH_TRANSFER_DIRECTION, direction.value)
+    of_pageable = (way, (names.PYTORCH_TRANSFER_MEMORY, MemoryKind.PAGEABLE.value))
+    of_other = (way, (names.PYTORCH_TRANSFER_MEMORY, otherwise.value))
     return (
         (instruments.PYTORCH_INFERENCE_TRANSFER_COPIES, copies.total, (way,)),
         (instruments.PYTORCH_INFERENCE_TRANSFER_TIME, copies.time_s, (way,)),

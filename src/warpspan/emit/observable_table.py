@@ -19,6 +19,7 @@ from warpspan.records import (
     DeviceSample,
     DeviceState,
     DeviceUsage,
+    GpuActivity,
     Quantities,
     device_attributes,
 )
@@ -109,8 +110,11 @@ def _activities(value: Callable[[Quantities], float | None]) -> Callable[[Source
     def points(sources: Sources) -> Points:
         for usage in sources.usage():
             labels = device_attributes(usage.device)
-            yield value(usage.used), {**labels, names.PYTORCH_GPU_ACTIVITY: "inference"}
-            yield value(usage.idle), {**labels, names.PYTORCH_GPU_ACTIVITY: "idle"}
+            yield (
+                value(usage.used),
+                {**labels, names.PYTORCH_GPU_ACTIVITY: GpuActivity.INFERENCE.value},
+            )
+            yield value(usage.idle), {**labels, names.PYTORCH_GPU_ACTIVITY: GpuActivity.IDLE.value}
 
     return points
 

@@ -11,7 +11,6 @@ import logging
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,10 +18,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from warpspan import forks
-from warpspan.export import wire
+from warpspan.export import closing, official, wire
 from warpspan.export.batch import Batch
-from warpspan.export.official import OTLP
-from warpspan.export.spawn import refusal, spawn
+from warpspan.export.spawn import Process, refusal
 
 _logger = logging.getLogger("warpspan")
 
@@ -51,7 +49,7 @@ class Channel:
     def __init__(
         self,
         variables: Mapping[str, str],
-        target: str = OTLP,
+        target: str = official.OTLP,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.variables = dict(variables)
@@ -72,7 +70,7 @@ class Channel:
         self._batches: dict[int, Batch] = {}
         self._last = 0
         self._size = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._socket: socket.socket | None = None
         self._out: deque[memoryview] = deque()
         self._in = bytearray()
@@ -81,6 +79,9 @@ class Channel:
         self._failures = 0
         self._start_after = 0.0
         self._started_at = 0.0
+        #: What is left of the time that the ends of all exporters have together.
+        self._limit_s = self._closing_s = closing.flush_timeout_s(self.variables)
+        self._lost_before: Counter[tuple[str, str]] | None = None
         #: Why no helper can serve, once that is so. Batches are then the exporter's own to send.
         self.broken: str | None = None
 
@@ -111,8 +112,7 @@ class Channel:
     @property
     def helper_pid(self) -> int | None:
         """The process id of the helper, where one runs."""
-        process = self._process
-        return None if process is None else process.pid
+        return None if (process := self._process) is None else process.pid
 
     def open(self, kind: int) -> Batch:
         """A new batch of a signal."""
@@ -192,17 +192,34 @@ class Channel:
             False where something was left that could not be exported in time.
         """
         deadline = self._clock() + timeout_s
-        done = self.wait(timeout_s, kind)
+        if self._lost_before is None:
+            self._lost_before = Counter(self.dropped)
+        self._await_helper(deadline)
+        began = self._clock()
+        deadline = min(deadline, began + self._closing_s)
+        done = self.wait(deadline - began, kind)
         with self._lock:
             for batch in [b for b in self._batches.values() if b.kind == kind]:
                 if self.broken is None:
                     self.dropped[wire.SIGNALS[kind], "shutdown"] += batch.items
                     self._forget(batch)
             self._users.pop(kind, None)
+            self._closing_s -= self._clock() - began
             if not self._users:
                 self.closed = True
                 self._end(max(0.0, deadline - self._clock()))
+                to = official.address(self._target, wire.SIGNALS[kind], self.variables)
+                closing.say(self.dropped - self._lost_before, to, self._limit_s)
         return done
+
+    def _await_helper(self, deadline: float) -> None:
+        """Give a helper that starts the time for it, which is not the backend's."""
+        while self._batches and not self._ready and self._clock() < deadline:
+            with self._lock:
+                self._pump()
+            if self._socket is None:  # broken, or not due
+                return
+            self._wait(deadline, writing=bool(self._out))
 
     def _pump(self) -> None:
         """Move bytes both ways, as many as go without waiting."""
@@ -240,22 +257,16 @@ class Channel:
         except OSError:
             ended = True
         reason = "it ended"
-        while len(self._in) >= wire.HEADER.size:
-            header = bytes(self._in[: wire.HEADER.size])
-            try:
-                length, kind, number = wire.parse(header)
-            except wire.WireError:
-                ended = True
-                break
-            if len(self._in) < wire.HEADER.size + length:
-                break
-            payload = bytes(self._in[wire.HEADER.size : wire.HEADER.size + length])
-            del self._in[: wire.HEADER.size + length]
-            if kind == wire.REFUSED:
-                reason = payload.decode(errors="replace")
-                ended = True
-            else:
-                self._heard(kind, number)
+        try:
+            while (frame := wire.take(self._in)) is not None:
+                kind, number, payload = frame
+                if kind == wire.REFUSED:
+                    reason = payload.decode(errors="replace")
+                    ended = True
+                else:
+                    self._heard(kind, number)
+        except wire.WireError:
+            ended = True
         if ended:
             self._lost(reason)
 
@@ -275,34 +286,37 @@ class Channel:
             self._size -= batch.size
 
     def _start(self) -> None:
-        refused = refusal()
-        if refused is not None:
-            self._give_up(refused)
-            return
-        ours, theirs = socket.socketpair()
         try:
-            setup = {
-                "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
-                "parent": os.getpid(),
-                "linger_s": LINGER_S,
-                "target": self._target,
-                "signals": [wire.SIGNALS[kind] for kind in sorted(self._users)],
-            }
-            self._process = spawn(theirs, self.variables)
-        except (OSError, RuntimeError, ValueError) as error:
-            ours.close()
+            refused = refusal()
+            if refused is None:
+                self._start_helper()
+            else:
+                self._give_up(refused)
+        except BaseException as error:
+            self._drop_process(0.0)
+            if not isinstance(error, Exception):  # the program's: an interrupt, a time limit
+                raise
             self._failed(f"{type(error).__name__}: {error}")
-            return
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._socket = ours
-        self._started_at = self._clock()
-        self._ready = False
-        self._in.clear()
+
+    def _start_helper(self) -> None:
+        setup = {
+            "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" too
+            "parent": os.getpid(),
+            "linger_s": LINGER_S,
+            "target": self._target,
+            "signals": [wire.SIGNALS[kind] for kind in sorted(self._users)],
+        }
         frames = [wire.frame(wire.SETUP, 0, wire.dumps(setup))]
         for batch in self._batches.values():
             frames.extend(batch.frames)
+        self._process = Process()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._socket.setblocking(False)
+            self._process.start(theirs, self.variables)
+        self._started_at = self._clock()
+        self._ready = False
+        self._in.clear()
         self._out = deque(memoryview(frame) for frame in frames)
 
     def _lost(self, reason: str) -> None:
@@ -361,13 +375,8 @@ class Channel:
         self._out.clear()
         if channel is not None:
             channel.close()
-        if process is None:
-            return
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.end(timeout_s)
 
     def _wait(self, deadline: float, *, writing: bool) -> None:
         """Until the channel has something, or is free to write; in short turns."""
@@ -386,6 +395,6 @@ class Channel:
         if channel is not None:
             channel.close()  # the parent's helper must see the parent's end, not ours
         if process is not None:
-            process.returncode = 0  # not our child
+            process.forget()
         self.dropped.clear()
         self._reset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from warpspan.export import appender, official, otlp
+from warpspan.export import appender, notes, official, otlp
 
 
 class WarpspanFileSpanExporter(otlp.WarpspanSpanExporter):
@@ -21,6 +21,7 @@ class WarpspanFileSpanExporter(otlp.WarpspanSpanExporter):
     target = official.FILE
 
     def __init__(self) -> None:
+        notes.take_part(appender.path(os.environ))
         super().__init__(in_process=not appender.is_writable(os.environ))
 
 
@@ -34,4 +35,5 @@ class WarpspanFileMetricExporter(otlp.WarpspanMetricExporter):
     target = official.FILE
 
     def __init__(self) -> None:
+        notes.take_part(appender.path(os.environ))
         super().__init__(in_process=not appender.is_writable(os.environ))

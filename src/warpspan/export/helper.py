@@ -8,6 +8,7 @@ longer than it was allowed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -92,6 +93,7 @@ class Helper:
             if payload is None:
                 return self._linger_s
             if kind == wire.STOP:
+                logging.disable()  # the program itself says in one line what was lost
                 return float(wire.loads(payload))
             self._take(kind, batch, payload)
 
@@ -157,13 +159,25 @@ def _succeeds(exporter: Any, found: Any) -> bool:
         return False
 
 
+def _close_inherited() -> None:
+    """Close what the program made inheritable, a listening socket for one: it would outlive it."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir("/dev/fd"):  # noqa: PTH208 - the names are what is meant
+            if int(entry) > 2:
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(int(entry))
+
+
 def main() -> None:
     """Take over the channel on standard input, be set up through it, and serve."""
+    _close_inherited()
     channel = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.close(nothing)
     logging.basicConfig(format="warpspan export: %(message)s", level=logging.WARNING)
+    # A request that will be repeated is no news; one that failed is.
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)
     header = wire.read_exactly(channel, wire.HEADER.size)
     payload = header and wire.read_exactly(channel, wire.parse(header)[0])
     if not payload:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from warpspan.export import appender
 
@@ -63,15 +64,36 @@ def check(target: str, signal: str, environ: Mapping[str, str]) -> None:
         raise ValueError(f"the exporter warpspan_file needs {_FILE_PACKAGE}: {_INSTALL}")
 
 
-def make(target: str, signal: str, environ: Mapping[str, str]) -> Any:
-    """The official exporter, configured by this process's own environment."""
+def make(
+    target: str, signal: str, environ: Mapping[str, str], *, timeout_s: float | None = None
+) -> Any:
+    """The official exporter, configured by this process's own environment.
+
+    Args:
+        target: where it sends to.
+        signal: what it sends.
+        environ: the environment.
+        timeout_s: how long a request with its repetitions may take, instead of what is set.
+    """
     if target == FILE:
         module, name = _FILE_CLASSES[signal]
         exporter = getattr(importlib.import_module(f"{_FILE_PACKAGE}.{module}"), name)
         return exporter(stream=appender.appender(environ))
     module, name = _CLASSES[signal]
     package = _PACKAGES[protocol(signal, environ)]
-    return getattr(importlib.import_module(f"{package}.{module}"), name)()
+    made = getattr(importlib.import_module(f"{package}.{module}"), name)
+    return made() if timeout_s is None else made(timeout=timeout_s)
+
+
+def address(target: str, signal: str, environ: Mapping[str, str]) -> str:
+    """Where a signal goes, in words: host and port, or the file. Never a secret."""
+    if target == FILE:
+        return appender.path(environ)
+    specific = environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    endpoint = specific or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint:
+        return f"localhost:{4317 if protocol(signal, environ) == 'grpc' else 4318}"
+    return urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").netloc.rpartition("@")[2]
 
 
 def _is_installed(package: str) -> bool:

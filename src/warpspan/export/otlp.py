@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from warpspan import forks, guard
 from warpspan.environment_variables import OTEL_PYTHON_WARPSPAN_EXPORT_HELPER
-from warpspan.export import official, preferences, wire
+from warpspan.export import closing, official, preferences, wire
 from warpspan.export.batch import Batch
 from warpspan.export.channel import Channel
 from warpspan.export.observe import observe
@@ -90,6 +91,8 @@ class Handover:
         self._directing = threading.RLock()
         self._channel: Channel | None = None
         self._closed = False
+        self._until: float | None = None
+        self._lost = 0
         chosen = os.environ.get(OTEL_PYTHON_WARPSPAN_EXPORT_HELPER, "").strip().lower()
         if in_process or chosen in ("false", "0"):
             self._direct = official.make(target, self._signal, os.environ)
@@ -97,6 +100,7 @@ class Handover:
             self._channel = shared_channel(target) if channel is None else channel
             self._channel.attach(kind)
             observe(self._channel)
+        forks.join(at_exit=self._hurry)
 
     def send(self, items: Any, slices: Iterable[tuple[bytes, int]]) -> bool:
         """Hand over a batch; False where it is known to be lost, wholly or in part."""
@@ -105,7 +109,7 @@ class Handover:
             return False
         channel = self._channel
         if channel is None:
-            return bool(self._direct.export(items).name == "SUCCESS")
+            return self._export_here(items)
         working = threading.current_thread().name.startswith(_WORKERS)
         lost = sum(channel.dropped.values())
         batch = channel.open(self._kind)
@@ -136,12 +140,40 @@ class Handover:
             self._channel.detach(self._kind, timeout_s)
             if self._channel.broken is not None:
                 self._send_directly(self._channel)
-        if self._direct is not None:
+        direct, self._direct = self._direct, None
+        if direct is not None:
             left_ms = max(0.0, deadline - time.monotonic()) * 1e3
             if self._signal == "metrics":
-                self._direct.shutdown(timeout_millis=left_ms)
+                direct.shutdown(timeout_millis=left_ms)
             else:
-                self._direct.shutdown()
+                direct.shutdown()
+        if self._lost:
+            where = official.address(self._target, self._signal, os.environ)
+            lost = Counter({(self._signal, "shutdown"): self._lost})
+            closing.say(lost, where, closing.flush_timeout_s(os.environ))
+
+    def _hurry(self) -> None:
+        """The program ends: what its own official exporter still sends has a limit from now on."""
+        self._until = time.monotonic() + closing.flush_timeout_s(os.environ)
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            direct.shutdown()  # ends the pause before a repetition
+
+    def _export_here(self, items: Any) -> bool:
+        """Export by the official exporter in this process."""
+        direct = self._direct
+        if self._until is None and direct is not None:
+            return bool(direct.export(items).name == "SUCCESS")
+        sent = False
+        left_s = (self._until or 0.0) - time.monotonic()
+        if left_s > 0:
+            # A new one: it can be given its limit, within which it tries again, only here.
+            hurried = official.make(self._target, self._signal, os.environ, timeout_s=left_s)
+            sent = hurried.export(items).name == "SUCCESS"
+            hurried.shutdown()
+        if not sent:
+            self._lost += _count(items)
+        return sent
 
     def _add(
         self,
@@ -171,17 +203,29 @@ class Handover:
         sent = True
         with self._directing:
             try:
-                if self._direct is None:
+                if self._direct is None and self._until is None:
                     self._direct = official.make(self._target, self._signal, os.environ)
                 unpack = getattr(Unpacker(), _UNPACK[self._kind])
                 for batch in channel.take(self._kind):
-                    if self._direct.export(unpack(batch.payloads)).name != "SUCCESS":
+                    if not self._export_here(unpack(batch.payloads)):
                         channel.dropped[self._signal, "export"] += batch.items
                         sent = False
             except Exception as error:
                 guard.caught("export", error)
                 return False
         return sent
+
+
+def _count(items: Any) -> int:
+    """Spans, log records or metric points."""
+    if not hasattr(items, "resource_metrics"):
+        return len(items)
+    return sum(
+        len(metric.data.data_points)
+        for resource in items.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
 
 
 _UNPACK = {wire.TRACES: "spans", wire.METRICS: "metrics", wire.LOGS: "logs"}

@@ -61,6 +61,22 @@ def parse(header: bytes) -> tuple[int, int, int]:
     return length, kind, batch
 
 
+def take(received: bytearray) -> tuple[int, int, bytes] | None:
+    """Kind, batch and payload of the first frame, taken out; None where it is not whole yet.
+
+    Raises:
+        WireError: it is none.
+    """
+    if len(received) < HEADER.size:
+        return None
+    length, kind, batch = parse(bytes(received[: HEADER.size]))
+    if len(received) < HEADER.size + length:
+        return None
+    payload = bytes(received[HEADER.size : HEADER.size + length])
+    del received[: HEADER.size + length]
+    return kind, batch, payload
+
+
 def read_exactly(channel: socket.socket, size: int) -> bytes | None:
     """So many bytes, or None where the other end is gone before that."""
     parts = bytearray(size)

@@ -10,6 +10,7 @@ from warpspan.records import (
     Loop,
     Memory,
     Model,
+    Profile,
     Steps,
     Syncs,
     Timing,
@@ -30,6 +31,7 @@ class Draft:
     loop: Loop | None = None
     memory: Memory | None = None
     parent_span_id = ""
+    profile: Profile | None = None
     span_id = ""
     steps: Steps | None = None
     syncs: Syncs | None = None
@@ -74,6 +76,7 @@ class Draft:
             self.loop,
             self.syncs,
             self.transfers,
+            self.profile,
             self.error_type,
             self.trace_id,
             self.span_id,

@@ -11,12 +11,14 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from warpspan import forks, guard
 from warpspan.records import DropReason
 from warpspan.runtime.window import Window
+
+T = TypeVar("T")
 
 # The finisher takes at most half of the GIL when it is behind and next to nothing when it keeps
 # up. 10 ms later than the end is still long before a batch processor sends a span.
@@ -117,6 +119,11 @@ class Finisher:
         """Windows that wait for the finisher."""
         return len(self._queue)
 
+    def look(self, function: Callable[[Sequence[Window]], T]) -> T:
+        """What a function makes of the windows that wait, while nothing is being finished."""
+        with self._working:
+            return function(list(self._queue))
+
     def longest_slice_s(self) -> float | None:
         """The finisher's longest turn since this was asked before; None where it had none."""
         longest_ns, self._longest_ns = self._longest_ns, 0
@@ -188,6 +195,7 @@ class Finisher:
         self._bell.put(None)
 
     def _run(self) -> None:
+        guard.on_own_thread()
         quiet = 0
         time.sleep(_PACE_S)
         while True:

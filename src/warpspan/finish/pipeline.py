@@ -26,8 +26,14 @@ from warpspan.runtime.window import Window
 Ids: TypeAlias = tuple[str, str, str]
 
 
-def contributors(settings: Settings, kv_leaks: KvLeaks) -> list[Contributor]:
-    """Who adds to a record, in this order: each sees what those before it added."""
+def contributors(settings: Settings, kv_leaks: KvLeaks, capture: Contributor) -> list[Contributor]:
+    """Who adds to a record, in this order: each sees what those before it added.
+
+    Args:
+        settings: what the user chose.
+        kv_leaks: the ledger of KV caches.
+        capture: adds what a profiler saw.
+    """
     return [
         AllocatorMemory(),
         ProcessMemory(),
@@ -35,6 +41,7 @@ def contributors(settings: Settings, kv_leaks: KvLeaks) -> list[Contributor]:
         StepFigures(details=settings.steps != StepMode.SUMMARY),
         WaitsAndCopies(),
         kv_leaks,
+        capture,
         *([GcFreezer()] if settings.gc_freeze else []),
     ]
 
@@ -71,6 +78,9 @@ class Pipeline:
             window: the inference.
             device_done: its device times can be read.
         """
+        if window.finished:  # an interrupt had it handed over twice
+            return
+        window.finished = True
         draft = assemble(window, device_done=device_done)
         for contributor in self._contributors:
             try:

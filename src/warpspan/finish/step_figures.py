@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from warpspan.records import Denoising, GenAi, Generation, Loop, PhaseCycles, Phases, StepTime
+from warpspan.records import (
+    Denoising,
+    GenAi,
+    Generation,
+    Loop,
+    PhaseCycles,
+    Phases,
+    StepClock,
+    StepTime,
+)
 from warpspan.records.phases import (
     ASSISTANT,
     DECODE,
@@ -34,7 +43,7 @@ class StepTimes(NamedTuple):
         phases: the phase of each step.
         begins_s: when each began.
         ends_s: when each ended.
-        source: `device` or `host`, the clock.
+        source: the clock.
         offset_s: to be added to a time for the time since the begin on the host's clock, or None.
         over_decode_s: time of the decode steps whose own times are not kept, on the host's clock.
     """
@@ -43,7 +52,7 @@ class StepTimes(NamedTuple):
     phases: Sequence[int]
     begins_s: Sequence[float]
     ends_s: Sequence[float]
-    source: str
+    source: StepClock
     offset_s: float | None
     over_decode_s: float = 0.0
 
@@ -156,7 +165,7 @@ def _generation(times: StepTimes, notes: LoopNotes, spent: dict[int, float]) -> 
 def _cycles(
     times: StepTimes, notes: LoopNotes, cycles: CyclesOf | None
 ) -> dict[str, PhaseCycles | None]:
-    if cycles is None or times.source != "device":
+    if cycles is None or times.source != StepClock.DEVICE:
         return {}
     prefill: list[Span] = []
     decode: list[Span] = []

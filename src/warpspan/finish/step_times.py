@@ -9,7 +9,7 @@ from warpspan import guard
 from warpspan.finish.draft import Contributor, Draft
 from warpspan.finish.step_figures import StepTimes, figures
 from warpspan.probes import capture, clock
-from warpspan.records import Steps
+from warpspan.records import StepClock, Steps
 from warpspan.runtime.steps import StepTimeline
 from warpspan.runtime.window import Window
 
@@ -45,7 +45,7 @@ class StepFigures(Contributor):
         draft.loop = figures(
             times,
             timeline.notes,
-            total_s=device_s if times.source == "device" else draft.duration_s,
+            total_s=device_s if times.source == StepClock.DEVICE else draft.duration_s,
             details=self._details,
             cycles=cycles,
         )
@@ -90,7 +90,7 @@ def step_times(timeline: StepTimeline, start: Any, queue_s: float | None) -> Ste
                 phases,
                 since_s[::2],
                 since_s[1::2],
-                "device",
+                StepClock.DEVICE,
                 queue_s,
                 over_decode_s,
             )
@@ -100,7 +100,7 @@ def step_times(timeline: StepTimeline, start: Any, queue_s: float | None) -> Ste
         phases,
         [(at - began_ns) / 1e9 for at in begins_ns],
         [(at - began_ns) / 1e9 for at in ends_ns],
-        "host",
+        StepClock.HOST,
         0.0,
         over_decode_s,
     )

@@ -35,6 +35,12 @@ class RecordStream:
         """Hand further records to one more subscriber, after the others."""
         self._subscribers = {**self._subscribers, name: subscriber}
 
+    def unsubscribe(self, name: str) -> None:
+        """Hand no further records to the subscriber of a name."""
+        self._subscribers = {
+            other: subscriber for other, subscriber in self._subscribers.items() if other != name
+        }
+
     def inference(self, span: Any, record: Inference) -> None:
         """Hand on a finished inference."""
         for name, subscriber in self._subscribers.items():

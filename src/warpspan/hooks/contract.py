@@ -32,7 +32,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
-from warpspan.hooks import wrapping
+from warpspan.hooks import functions, wrapping
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.module_call import Switch
 from warpspan.hooks.wrapping import Open
@@ -100,6 +100,20 @@ class HookApi:
                 arguments, so that a subclass of `OpenCall` serves.
         """
         self._wrap(owner, method, wrapping.call(self._switch, self._origin, open_))
+
+    def wrap_function(self, module: ModuleType, function: str, open_: Open) -> None:
+        """Have each call of a module's function be one inference, as `wrap_call` does for a method.
+
+        What has bound the function to another name before calls it as it was.
+
+        Args:
+            module: the module, which may lack it.
+            function: its function.
+            open_: as for `wrap_call`; the object is None.
+        """
+        if self._switch.tracker is not None:
+            wrap = wrapping.call(self._switch, self._origin, open_)
+            functions.wrap_function(self._patches, self._switch, module, function, wrap)
 
     def wrap_step(self, owner: type[Any] | None, method: str, name: str | None = None) -> None:
         """Have each call of a method be one step of the inference that is open, if any.

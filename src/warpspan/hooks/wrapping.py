@@ -18,13 +18,14 @@ import torch
 
 from warpspan import guard
 from warpspan.hooks.patches import Patches
-from warpspan.hooks.torch.module_call import Switch, outermost
+from warpspan.hooks.torch.module_call import Switch, in_place
 from warpspan.runtime.library_calls import OpenCall, open_host_part, open_library_call, open_mark
-from warpspan.runtime.scopes import current
+from warpspan.runtime.scopes import current, unwind
 from warpspan.runtime.steps import LoopScope
 
 _is_dynamo_compiling = torch.compiler.is_dynamo_compiling
-_MARK = "_warpspan_wraps"
+#: The attribute of what we put over a method: the switch that it is for.
+MARK = "_warpspan_wraps"
 
 Wrap = Callable[[Any], Callable[..., Any]]
 #: Says what a call is, by the object, the arguments and the keyword arguments; None for nothing.
@@ -49,26 +50,40 @@ def call(switch: Switch, origin: str, open_: Open) -> Wrap:
                 return function(self, *args, **kwargs)
             tracker = switch.tracker
             opened = library_call = None
-            if tracker is not None:
-                try:
-                    opened = open_(self, args, kwargs)
-                    if opened is not None:
-                        library_call = open_library_call(tracker, opened)
-                except Exception as error:  # a library that changed its ways
-                    guard.caught(origin, error)
-            if opened is None or library_call is None:
-                return function(self, *args, **kwargs)
+            before = current.get()
+            opening = True
+            # An exception of a signal handler may come at any instruction, also in the first handler.
             try:
-                if library_call.recorded:
-                    _guarded(origin, opened.opened, library_call)
-                value = function(self, *args, **kwargs)
-                if library_call.recorded:
-                    _guarded(origin, opened.result, value, library_call)
-            except BaseException as error:
-                library_call.fail(error)
+                try:
+                    if tracker is not None:
+                        try:
+                            opened = open_(self, args, kwargs)
+                            if opened is not None:
+                                library_call = open_library_call(tracker, opened)
+                        except Exception as error:  # a library that changed its ways
+                            guard.caught(origin, error)
+                    opening = False
+                    if tracker is None or opened is None or library_call is None:
+                        return function(self, *args, **kwargs)
+                    if library_call.recorded:
+                        _guarded(origin, opened.opened, library_call)
+                        library_call.begin(tracker.user_hooks, self, args, kwargs)
+                    value = function(self, *args, **kwargs)
+                    if library_call.recorded:
+                        _guarded(origin, opened.result, value, library_call)
+                        library_call.returned(value)
+                    library_call.close()
+                except BaseException as error:
+                    if library_call is not None:
+                        library_call.fail(error)
+                        library_call.close()
+                    raise
+            except BaseException:
+                if library_call is not None:
+                    library_call.close()
+                if opening:
+                    unwind(before)
                 raise
-            finally:
-                library_call.close()
             return value
 
         return wrapper
@@ -94,13 +109,24 @@ def step(switch: Switch, name: str | None) -> Wrap:
             if _is_dynamo_compiling():
                 return function(self, *args, **kwargs)
             tracker = switch.tracker
-            mark = None if tracker is None else open_mark(tracker, name)
-            if mark is None:
-                return function(self, *args, **kwargs)
+            mark = None
+            before = current.get()
+            opening = True
             try:
-                return function(self, *args, **kwargs)
-            finally:
-                mark.close()
+                try:
+                    if tracker is not None:
+                        mark = open_mark(tracker, name)
+                    opening = False
+                    return function(self, *args, **kwargs)
+                finally:
+                    if mark is not None:
+                        mark.close()
+            except BaseException:
+                if mark is not None:
+                    mark.close()
+                if opening:
+                    unwind(before)
+                raise
 
         return wrapper
 
@@ -145,14 +171,7 @@ def compiled(switch: Switch) -> Wrap:
 
         @functools.wraps(original)
         def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            made = function(self, *args, **kwargs)
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                if _is_dynamo_compiling() or current.get().covers:
-                    return made(*args, **kwargs)
-                return outermost(switch, made, self, args, kwargs)
-
-            return call
+            return in_place(switch, function(self, *args, **kwargs), self)
 
         return wrapper
 
@@ -260,10 +279,10 @@ class Family:
         if getattr(original, "__isabstractmethod__", False):
             return
         # What somebody else has put over ours has its mark, too, if it was made by functools.wraps.
-        if getattr(original, "__dict__", {}).get(_MARK) is self._switch:
+        if getattr(original, "__dict__", {}).get(MARK) is self._switch:
             return
         wrapper = wrap(original)
-        setattr(wrapper, _MARK, self._switch)
+        setattr(wrapper, MARK, self._switch)
         setattr(holder, name, wrapper)
         self._wrapped.setdefault(holder, {})[name] = weakref.ref(wrapper)
 

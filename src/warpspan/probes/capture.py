@@ -29,7 +29,7 @@ from warpspan import forks
 
 T = TypeVar("T")
 
-_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
+RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 
 # A capture takes seconds at most. One that is open longer was begun and never ended, and must not
 # hold up telemetry for good. Not obeyed any more only where the relaxed mode protects it as well.
@@ -49,10 +49,10 @@ class CaptureGate:
 
         It counts as ended, too, when the graph is gone.
         """
-        key, entries = id(graph), self._open
-        reference = weakref.ref(graph, lambda _: entries.pop(key, None))
+        key = id(graph)
+        reference = weakref.ref(graph, functools.partial(self._open.pop, key))
         with self._lock:
-            entries[key] = reference, time.monotonic()
+            self._open[key] = reference, time.monotonic()
 
     def closed(self, graph: Any) -> None:
         """A capture ended, or never began. May be said more than once."""
@@ -68,7 +68,7 @@ class CaptureGate:
         if not self._lock.acquire(wait):
             return None
         try:
-            before = exchange_mode(_RELAXED)
+            before = exchange_mode(RELAXED)
             try:
                 if self._open and (before is None or not self._abandoned()):
                     return None

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
+from warpspan.probes.layout import BATCH_FIRST, UNKNOWN, Layout
 from warpspan.records import Input
 
 # The names that transformers, diffusers and sentence-transformers give to the tensor whose first
@@ -24,51 +26,105 @@ _NAMES = (
 )
 
 
-# What the caller's thread takes from an input tensor: its shape, its dtype and its name. Of an input
-# that is no tensor, how many items it has.
-Seen: TypeAlias = tuple[torch.Size, torch.dtype, str | None] | int
+# What a graph's edges are called; then rows of the input are nodes.
+_EDGES = ("edge_index", "adj", "adj_t", "adjacency", "adjacency_matrix")
+
+# What the caller's thread takes from an input tensor: its shape, its dtype, its name and its layout.
+# Of an input that is no tensor, how many items it has.
+Seen: TypeAlias = tuple[torch.Size, torch.dtype, str | None, Layout] | int
 
 _INTEGERS = frozenset({torch.int64, torch.int32})
 
 
-def look(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Seen | None:
-    """The shape of the input tensor of a call, or None where it has none."""
+def look(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], layout: Layout = BATCH_FIRST
+) -> Seen | None:
+    """The shape of the input tensor of a call, or None where it has none.
+
+    Args:
+        args: of the call.
+        kwargs: likewise.
+        layout: of the model that is called.
+    """
     if args:
         first = args[0]
         if isinstance(first, torch.Tensor):
-            return first.shape, first.dtype, None
+            if first.is_nested:
+                return first.size(0)
+            shape, dtype = first.shape, first.dtype
+            if (kwargs or len(args) > 1) and _has_edges(shape, dtype, args, kwargs):
+                layout = UNKNOWN
+            return shape, dtype, None, layout
         if isinstance(first, Mapping):  # a tokenizer's output, sentence-transformers' features
-            return _named(first)
+            return _named(first, layout)
+        if isinstance(first, list):
+            return len(first) if layout.takes_lists else None
+        if not isinstance(first, str):
+            return _items(first)
     if kwargs:
-        return _named(kwargs)
+        return _named(kwargs, layout)
     return None
 
 
-def _named(values: Mapping[str, Any]) -> Seen | None:
+def _named(values: Mapping[str, Any], layout: Layout) -> Seen | None:
     for name in _NAMES:
         value = values.get(name)
         if isinstance(value, torch.Tensor):
-            return value.shape, value.dtype, name
+            return value.shape, value.dtype, name, BATCH_FIRST
+    if any(name in values for name in _EDGES):
+        layout = UNKNOWN
     for value in values.values():
         if isinstance(value, torch.Tensor):
-            return value.shape, value.dtype, None
+            return value.shape, value.dtype, None, layout
+    return None
+
+
+def _has_edges(
+    shape: torch.Size, dtype: torch.dtype, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether an input may be the nodes of a graph whose edges are given beside it."""
+    if kwargs and any(name in kwargs for name in _EDGES):
+        return True
+    second = args[1] if len(args) > 1 else None
+    if not isinstance(second, torch.Tensor) or len(shape) != 2 or not dtype.is_floating_point:
+        return False
+    others = second.shape
+    if len(others) != 2:
+        return False
+    if second.dtype in _INTEGERS:
+        return others[0] == 2  # the two ends of each edge
+    return others[0] == others[1] == shape[0]  # an adjacency matrix
+
+
+def _items(value: Any) -> int | None:
+    """How many items an input has that is no tensor, where its class says it without being read."""
+    if isinstance(value, PackedSequence):
+        order = value.sorted_indices
+        return None if order is None else order.shape[0]
+    # A batch of graphs; its class is made at run time.
+    if any(base.__module__.startswith("torch_geometric") for base in type(value).__mro__):
+        count = getattr(value, "_num_graphs", None)
+        return count if isinstance(count, int) else None
     return None
 
 
 @functools.lru_cache(maxsize=256)
 def describe(seen: Seen | None) -> Input:
-    """Batch size and sequence length, where the shape tells them."""
+    """Batch size and sequence length, where the shape and the model's layout tell them."""
     if seen is None:
         return Input()
     if isinstance(seen, int):
         return Input(batch_size=seen)
-    shape, dtype, name = tuple(seen[0]), seen[1], seen[2]
+    shape, dtype, name, layout = tuple(seen[0]), seen[1], seen[2], seen[3]
     dimensions = len(shape)
-    tokens = (dtype in _INTEGERS and dimensions == 2) or (
-        name == "inputs_embeds" and dimensions == 3
-    )
+    batch, sequence = layout.batch_of(dimensions), layout.sequence_of(dimensions)
+    if dtype in _INTEGERS and dimensions == 2:
+        batch = layout.tokens
+        sequence = None if batch is None else 1 - batch
+    elif name == "inputs_embeds" and dimensions == 3:
+        sequence = 1
     return Input(
-        batch_size=shape[0] if dimensions >= 2 else None,
-        sequence_length=shape[1] if tokens else None,
+        batch_size=None if batch is None else shape[batch],
+        sequence_length=None if sequence is None else shape[sequence],
         shape=shape,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.probes.layout import UNKNOWN, Layout, layout_of
 from warpspan.records import Model
 from warpspan.records.skips import SkipReason
 
@@ -22,6 +24,8 @@ _WRAPPERS = {
 }
 # Then a model that neither took nor returned a KV cache is taken for one without.
 _CACHE_LOOKS = 4
+# A compiled engine in the place of parameters.
+_ENGINES = "torch_tensorrt"
 _AO_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 _QUANTIZED_DTYPES = ("int8", "uint8", "qint8", "quint8", "float8", "float4", "int4", "uint4")
 
@@ -37,13 +41,17 @@ class ModelInfo:
     __slots__ = (
         "__weakref__",
         "_anchor",
+        "_anchor_device",
         "_dtype",
         "_facts",
+        "_offload_hook",
         "cache_looks",
         "compiled",
         "device",
         "exports",
         "has_state",
+        "is_leaf",
+        "layout",
         "library",
         "module",
         "name",
@@ -59,12 +67,18 @@ class ModelInfo:
         inner = unwrap(module)
         self.name = _class_name(inner)
         self.library = type(inner).__module__.partition(".")[0]
+        self.layout = _layout(inner)
         self.compiled = _is_compiled(module)
         anchor = _first_tensor(module)
         self._anchor = None if anchor is None else weakref.ref(anchor)
         self._dtype = None if anchor is None else anchor.dtype
-        self.device = torch.device("cpu") if anchor is None else anchor.device
+        self._anchor_device = None if anchor is None else anchor.device
+        hook, device = _offload(module, self._anchor_device)
+        self._offload_hook = None if hook is None else weakref.ref(hook)
+        self.device = device or self._anchor_device or _engine_device(inner)
         self.has_state = anchor is not None or _has_packed_state(inner)
+        #: Whether it holds no other module that one can see.
+        self.is_leaf = self.has_state or not _holds_modules(inner)
         self.exports = _is_exporter(module)
         # The tracker's own notes, kept here so that it need not look them up for each call:
         # why calls are not recorded, where they run, the name and attributes of their spans.
@@ -85,10 +99,23 @@ class ModelInfo:
             module._compiled_call_impl is not None and not self.compiled
         ):
             return False
+        if self._offload_hook is not None:  # the parameters come and go with each call
+            hook = self._offload_hook()
+            return hook is not None and hook is module.__dict__.get("_hf_hook")
         if self._anchor is None:
             return _first_tensor(module) is None
         anchor = self._anchor()
-        return anchor is not None and anchor.device == self.device and anchor.dtype == self._dtype
+        return (
+            anchor is not None
+            and anchor.device == self._anchor_device
+            and anchor.dtype == self._dtype
+            and "_hf_hook" not in module.__dict__
+        )
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether a call is asked about module by module inside: it is no inference itself."""
+        return self.skip_reason is SkipReason.PARAMETERLESS
 
     def facts(self) -> Model:
         """The model's facts, counted on the first call. Runs on the finisher's thread."""
@@ -98,6 +125,8 @@ class ModelInfo:
             if module is not None:
                 try:
                     self._facts = _count(self._facts, module)
+                    if self._offload_hook is not None:  # where weights are now says nothing
+                        self._facts = self._facts._replace(device_count=None)
                 except Exception as error:
                     guard.caught("model facts", error)
         return self._facts
@@ -119,11 +148,12 @@ class ModelRegistry:
         key = id(module)
         model_info = self._infos.get(key)
         if model_info is None or not model_info.is_current(module):
-            infos = self._infos
-            model_info = ModelInfo(module, lambda _: infos.pop(key, None))
+            # In C: what a signal handler raises in a weak reference's callback would be lost.
+            model_info = ModelInfo(module, functools.partial(self._infos.pop, key))
             model_info.skip_reason = self._skip_reason(model_info)
             model_info.recorded = model_info.skip_reason is None
-            infos[key] = model_info
+            if model_info.skip_reason is not SkipReason.CONSTRUCTION:  # which ends
+                self._infos[key] = model_info
         return model_info
 
     def forget(self) -> None:
@@ -148,6 +178,14 @@ def is_training(module: torch.nn.Module) -> bool:
     # A frozen script module has no mode. An exported program is always in training mode, and its
     # eval() is made to raise.
     return getattr(model, "training", False) and "eval" not in model.__dict__
+
+
+def _layout(module: torch.nn.Module) -> Layout:
+    try:
+        return layout_of(module)
+    except Exception as error:  # an attribute of the user's may do anything
+        guard.caught("input", error)
+        return UNKNOWN
 
 
 def _class_name(module: torch.nn.Module) -> str:
@@ -178,10 +216,75 @@ def _first_tensor(module: torch.nn.Module) -> torch.Tensor | None:
 
 
 def _has_packed_state(module: torch.nn.Module) -> bool:
-    """Frozen script modules and dynamically quantized ones keep weights that are no parameters."""
-    return isinstance(module, torch.jit.ScriptModule) or any(
-        type(child).__module__.startswith(_AO_QUANTIZED) for child in module.modules()
+    """Whether weights are in it that are no parameters.
+
+    Frozen script modules, dynamically quantized ones and compiled engines keep such, also where
+    they are a part of it.
+    """
+    return any(
+        isinstance(child, torch.jit.ScriptModule)
+        or type(child).__module__.startswith((*_AO_QUANTIZED, _ENGINES))
+        or any(isinstance(value, torch.ScriptObject) for value in vars(child).values())
+        for child in module.modules()
     )
+
+
+def _engine_device(module: torch.nn.Module) -> torch.device:
+    """Where a module without parameters runs: engines on the current CUDA device."""
+    if torch.cuda.is_initialized() and any(
+        type(child).__module__.startswith(_ENGINES) for child in module.modules()
+    ):
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _holds_modules(module: torch.nn.Module) -> bool:
+    return next(module.children(), None) is not None or any(
+        isinstance(value, torch.nn.Module)
+        or (
+            isinstance(value, (list, tuple))
+            and any(isinstance(item, torch.nn.Module) for item in value)
+        )
+        or (
+            isinstance(value, dict)
+            and any(isinstance(item, torch.nn.Module) for item in value.values())
+        )
+        for name, value in vars(module).items()
+        if name != "_modules"
+    )
+
+
+def _offload(
+    module: torch.nn.Module, found_on: torch.device | None
+) -> tuple[Any, torch.device | None]:
+    """The hook of accelerate that brings the weights of a module for each call, and to where.
+
+    Args:
+        module: the module.
+        found_on: where its first parameter is now: on `meta`, if the weights are offloaded.
+    """
+    top = vars(module).get("_hf_hook")
+    if top is None or found_on is None:
+        return None, None
+    device = _execution_device(top)
+    if device is None and found_on.type == "meta":  # offloaded part by part
+        parts = (vars(child).get("_hf_hook") for child in module.modules())
+        device = next(filter(None, map(_execution_device, parts)), None)
+    return top, device
+
+
+def _execution_device(hook: Any) -> torch.device | None:
+    # A sequence of hooks has those.
+    for one in getattr(hook, "hooks", (hook,)):
+        wanted = getattr(one, "execution_device", None)
+        if wanted is not None:
+            device = torch.device(wanted)
+            if device.type == "cuda":
+                torch.cuda.init()  # the call does so in a moment, to bring the weights
+                if device.index is None:
+                    return torch.device("cuda", torch.cuda.current_device())
+            return device
+    return None
 
 
 def _count(known: Model, module: torch.nn.Module) -> Model:

@@ -11,6 +11,7 @@ from warpspan.records.device import (
     DeviceSample,
     DeviceState,
     DeviceUsage,
+    GpuActivity,
     HardwareMode,
     Quantities,
 )
@@ -21,11 +22,13 @@ from warpspan.records.generation import (
     Loop,
     PhaseCycles,
     Phases,
+    StepClock,
     StepMode,
     StepTime,
 )
 from warpspan.records.inference import (
     DETAILS_EVENT,
+    PROFILE_EVENT,
     SPAN_ATTRIBUTE_LIMIT,
     STEPS_EVENT,
     DropReason,
@@ -34,24 +37,28 @@ from warpspan.records.inference import (
     device_attributes,
     start_attributes,
     take_out_details,
+    take_out_profile,
 )
 from warpspan.records.kv_cache import Cache, CacheState
 from warpspan.records.memory import Memory
 from warpspan.records.model import Device, Input, Model
 from warpspan.records.phases import PHASES, Phase
+from warpspan.records.profile import Profile, ProfileTotal
 from warpspan.records.syncs import Site, SyncCall, SyncKind, SyncPlace, Syncs
 from warpspan.records.timing import Steps, Timing
-from warpspan.records.transfers import Direction, Transfer, Transfers
-from warpspan.records.usage import Usage
+from warpspan.records.transfers import Direction, MemoryKind, Transfer, Transfers
+from warpspan.records.usage import CounterScope, Usage
 
 __all__ = [
     "DETAILS_EVENT",
     "PHASES",
+    "PROFILE_EVENT",
     "SPAN_ATTRIBUTE_LIMIT",
     "STEPS_EVENT",
     "AttributeValue",
     "Cache",
     "CacheState",
+    "CounterScope",
     "Denoising",
     "Device",
     "DeviceSample",
@@ -61,17 +68,22 @@ __all__ = [
     "DropReason",
     "GenAi",
     "Generation",
+    "GpuActivity",
     "HardwareMode",
     "Inference",
     "Input",
     "Loop",
     "Memory",
+    "MemoryKind",
     "Model",
     "Phase",
     "PhaseCycles",
     "Phases",
+    "Profile",
+    "ProfileTotal",
     "Quantities",
     "Site",
+    "StepClock",
     "StepMode",
     "StepTime",
     "Steps",
@@ -87,4 +99,5 @@ __all__ = [
     "device_attributes",
     "start_attributes",
     "take_out_details",
+    "take_out_profile",
 ]

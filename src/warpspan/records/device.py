@@ -16,6 +16,13 @@ class HardwareMode(StrEnum):
     OFF = "off"
 
 
+class GpuActivity(StrEnum):
+    """What a device did in some time: inferences of this process, or the rest."""
+
+    INFERENCE = "inference"
+    IDLE = "idle"
+
+
 class DeviceSample(NamedTuple):
     """What the driver said of a device at one time. Shares are since the sample before it.
 

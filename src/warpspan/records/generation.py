@@ -17,6 +17,13 @@ class StepMode(StrEnum):
     SPANS = "spans"
 
 
+class StepClock(StrEnum):
+    """What measured the times of steps: events on the device, or the host's clock."""
+
+    DEVICE = "device"
+    HOST = "host"
+
+
 class StepTime(NamedTuple):
     """One step: what it was for, and when it ran in seconds since the begin of the inference."""
 

@@ -11,6 +11,7 @@ from warpspan.records.generation import Loop
 from warpspan.records.kv_cache import Cache
 from warpspan.records.memory import Memory
 from warpspan.records.model import Device, Input, Model
+from warpspan.records.profile import Profile
 from warpspan.records.syncs import Syncs
 from warpspan.records.timing import Steps, Timing
 from warpspan.records.transfers import Transfers
@@ -24,6 +25,8 @@ SPAN_ATTRIBUTE_LIMIT = 112
 DETAILS_EVENT = "pytorch.details"
 #: The event that has the steps of a loop.
 STEPS_EVENT = "pytorch.steps"
+#: The event that takes the kernels or operators of a profiled inference.
+PROFILE_EVENT = "pytorch.profile"
 
 
 class DropReason(StrEnum):
@@ -62,6 +65,7 @@ class Inference(NamedTuple):
     loop: Loop | None = None
     syncs: Syncs | None = None
     transfers: Transfers | None = None
+    profile: Profile | None = None
     error_type: Annotated[str | None, attr(names.ERROR_TYPE)] = None
     trace_id: str = ""
     span_id: str = ""
@@ -117,8 +121,12 @@ class Inference(NamedTuple):
 
 
 codec = Codec(Inference)
+_ROWS = ("profile.kernels[]", "profile.operators[]")
 _device_codec = Codec(Device)
 _DETAILS = frozenset(attribute.name for attribute in codec.attributes if attribute.detail)
+_PROFILE_ROWS = frozenset(
+    attribute.name for attribute in codec.attributes if attribute.path.startswith(_ROWS)
+)
 _START_ONLY = sum(attribute.start for attribute in codec.attributes)
 
 
@@ -146,3 +154,8 @@ def take_out_details(attributes: dict[str, AttributeValue]) -> dict[str, Attribu
     if len(attributes) + _START_ONLY <= SPAN_ATTRIBUTE_LIMIT:
         return {}
     return {name: attributes.pop(name) for name in list(attributes) if name in _DETAILS}
+
+
+def take_out_profile(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Take the kernels or operators of a profiled inference out of its end attributes."""
+    return {name: attributes.pop(name) for name in list(attributes) if name in _PROFILE_ROWS}

@@ -17,6 +17,8 @@ class SkipReason(Enum):
     EXCLUDED = "excluded"
     FAKE_TENSORS = "fake_tensors"
     TRACING = "tracing"
+    CONSTRUCTION = "construction"
+    PARAMETRIZATION = "parametrization"
     RECOMPUTE = "recompute"
     GRAPH_CAPTURE = "graph_capture"
     SUPPRESSED = "suppressed"
@@ -34,6 +36,8 @@ _TEXTS = {
     "excluded": "excluded models",
     "fake_tensors": "fake tensors",
     "tracing": "tracing or export",
+    "construction": "dry runs while a module is constructed",
+    "parametrization": "parametrized weights",
     "recompute": "recomputed in a backward pass",
     "graph_capture": "CUDA graph capture",
     "suppressed": "instrumentation suppressed",

@@ -17,6 +17,14 @@ class Direction(StrEnum):
     D2D = "d2d"
 
 
+class MemoryKind(StrEnum):
+    """The memory on the other side of a copy."""
+
+    PAGEABLE = "pageable"
+    PINNED = "pinned"
+    DEVICE = "device"
+
+
 class Transfer(NamedTuple):
     """The copies of one direction.
 

@@ -30,6 +30,22 @@ def share(value: float) -> str:
     return ">99%" if 0.99 < value < 1 else f"{value:.0%}"
 
 
+def cycles(value: float) -> str:
+    """Cycles with three significant digits: `1.18 G`, `20.7 M`, `512`."""
+    for unit, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * scale:
+            return f"{digits(value / scale)} {unit}"
+    return f"{value:.0f}"
+
+
+def joules(value: float) -> str:
+    """Energy with three significant digits: `90.0 J`, `400 mJ`."""
+    for unit, scale in (("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3)):
+        if value >= 0.9995 * scale:
+            return f"{digits(value / scale)} {unit}"
+    return f"{digits(value * 1e6)} µJ" if value else "0 J"
+
+
 def plural(count: int, noun: str) -> str:
     """`1 span`, `2,000 spans`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

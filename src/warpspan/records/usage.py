@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from warpspan.records.attr import attr
+from warpspan.records.enums import StrEnum
 from warpspan.signals import names
+
+
+class CounterScope(StrEnum):
+    """What the driver's counters cover: a whole device, or one MIG instance of it."""
+
+    DEVICE = "device"
+    MIG = "mig"
 
 
 class Usage(NamedTuple):

@@ -3,61 +3,156 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_UNBOUNDED = 10_000
-_NARROWEST_TEXT = 24
+#: Stands where nothing was measured.
+ABSENT = "\N{EN DASH}"
+
+Cell: TypeAlias = str | Text | None
+
+# Texts are folded to something between these widths before a table is divided, depending on their
+# longest word, and further only where they must be.
+_SHORT_TEXT = 20
+_FOLDED_TEXT = 24
+_NARROWEST_TEXT = 8
+_BETWEEN_COLUMNS = 2
 
 
 class Column(NamedTuple):
-    """A column: its heading, its cells, and whether they are texts, which may be folded."""
+    """A column of a table.
+
+    Args:
+        heading: one line, or two: a first line that is that of the column before is not repeated.
+        cells: one per row; None where nothing was measured.
+        is_text: texts stand on the left and may be folded, numbers on the right and may not.
+        style: of its cells.
+    """
 
     heading: str
-    cells: Sequence[str]
+    cells: Sequence[Cell]
     is_text: bool = False
+    style: str = ""
+
+    @property
+    def has_value(self) -> bool:
+        """Whether any row has a value."""
+        return any(cell and str(cell) != ABSENT for cell in self.cells)
+
+    @property
+    def width(self) -> int:
+        """Characters that it takes unfolded."""
+        return max(map(cell_len, (*self.heading.split("\n"), *self._lines())))
+
+    @property
+    def folded_width(self) -> int:
+        """Characters that it takes as narrow as it reads well."""
+        if not self.is_text:
+            return self.width
+        words = [word for line in (self.heading, *self._lines()) for word in line.split()]
+        longest = max(map(cell_len, words), default=0)
+        return min(self.width, max(_SHORT_TEXT, min(longest, _FOLDED_TEXT)))
+
+    def _lines(self) -> list[str]:
+        return [ABSENT if cell is None else str(cell) for cell in self.cells]
 
 
-def blocks(columns: Sequence[Column], console: Console, key: int = 0) -> list[Table]:
+def blocks(
+    columns: Sequence[Column],
+    console: Console,
+    keys: Sequence[int] = (0,),
+    row_styles: Sequence[str] = (),
+) -> list[RenderableType]:
     """One table where the console is wide enough, else as many as it takes.
+
+    Columns without a value in any row are left out. Where columns do not fit side by side, texts are
+    folded first; what still does not fit goes on in further tables, each with the keys.
 
     Args:
         columns: with as many cells each.
         console: to fit.
-        key: the column that stands in each block.
+        keys: the columns that stand in each table: they name the rows.
+        row_styles: a style for each row, none by default.
     """
-    columns = [column for column in columns if any(column.cells)]
-    names = columns[key]
-    if _width(columns, console, None) <= console.width:
-        return [_table(columns, None)]
-    first, rest = [*columns[: key + 1]], columns[key + 1 :]
-    held = [first] if _width(first, console, _NARROWEST_TEXT) <= console.width else [[names]]
-    for column in rest if held[0] is first else [one for one in columns if one is not names]:
-        wider = [*held[-1], column]
-        if len(held[-1]) > 1 and _width(wider, console, _NARROWEST_TEXT) > console.width:
-            held.append([names, column])
+    every = {at for at in keys if columns[at].has_value} or {keys[0]}
+    held = [every]
+    for at, column in enumerate(columns):
+        if at in every or not column.has_value:
+            continue
+        wider = held[-1] | {at}
+        if held[-1] != every and _folded_width(_side_by_side(columns, wider)) > console.width:
+            held.append(every | {at})
         else:
             held[-1] = wider
-    return [_table(block, _room(block, console)) for block in held]
+    parts: list[RenderableType] = []
+    for block in held:
+        shown = _side_by_side(columns, block)
+        parts += [Text(), _table(shown, _widths(shown, console.width), row_styles)]
+    return parts[1:]
 
 
-def _room(columns: Sequence[Column], console: Console) -> int:
-    """How wide a text may be for the table to fit."""
-    texts = sum(column.is_text for column in columns)
-    taken = _width(columns, console, 1) - texts
-    return max((console.width - taken) // texts, _NARROWEST_TEXT)
+def one_block(
+    columns: Sequence[Column], console_width: int, keys: Sequence[int] = (0,)
+) -> tuple[Table, list[str]]:
+    """One table of as many columns as fit, the first ones first, for a screen that has one place.
+
+    Args:
+        columns: with as many cells each, those that matter most first.
+        console_width: to fit.
+        keys: the columns that are always there.
+
+    Returns:
+        The table, and the headings of the columns that have values and did not fit.
+    """
+    block, left_out = set(keys), []
+    for at, column in enumerate(columns):
+        if at in block or not column.has_value:
+            continue
+        wider = block | {at}
+        if _folded_width(_side_by_side(columns, wider)) <= console_width:
+            block = wider
+        else:
+            left_out.append(" ".join(column.heading.split()))
+    shown = _side_by_side(columns, block)
+    return _table(shown, _widths(shown, console_width), ()), left_out
 
 
-def _width(columns: Sequence[Column], console: Console, text_width: int | None) -> int:
-    options = console.options.update(max_width=_UNBOUNDED)
-    return console.measure(_table(columns, text_width), options=options).maximum
+def _side_by_side(columns: Sequence[Column], block: set[int]) -> list[Column]:
+    """The columns of a block. A heading over several of them stands once."""
+    shown: list[Column] = []
+    former = None
+    for column in (columns[at] for at in sorted(block)):
+        over, divider, under = column.heading.partition("\n")
+        repeated = bool(divider) and over == former
+        shown.append(column._replace(heading=f"\n{under}") if repeated else column)
+        former = over
+    return shown
 
 
-def _table(columns: Sequence[Column], text_width: int | None) -> Table:
+def _folded_width(columns: Sequence[Column]) -> int:
+    between = _BETWEEN_COLUMNS * (len(columns) - 1)
+    return sum(column.folded_width for column in columns) + between
+
+
+def _widths(columns: Sequence[Column], console_width: int) -> list[int]:
+    """How wide each column is: numbers as they are, texts share what is left, the short ones first."""
+    left = console_width - _BETWEEN_COLUMNS * (len(columns) - 1)
+    widths = {at: column.width for at, column in enumerate(columns) if not column.is_text}
+    left -= sum(widths.values())
+    texts = [at for at, column in enumerate(columns) if column.is_text]
+    for done, at in enumerate(sorted(texts, key=lambda at: columns[at].width)):
+        fair = max(_NARROWEST_TEXT, left // (len(texts) - done))
+        widths[at] = min(columns[at].width, fair)
+        left -= widths[at]
+    return [widths[at] for at in range(len(columns))]
+
+
+def _table(columns: Sequence[Column], widths: Sequence[int], row_styles: Sequence[str]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -65,14 +160,19 @@ def _table(columns: Sequence[Column], text_width: int | None) -> Table:
         pad_edge=False,
         header_style="dim",
     )
-    for column in columns:
+    for column, width in zip(columns, widths, strict=True):
         table.add_column(
-            column.heading,
+            Text(column.heading),
             justify="left" if column.is_text else "right",
+            style=column.style,
             overflow="fold",
-            no_wrap=not column.is_text,
-            max_width=text_width if column.is_text else None,
+            width=width,
         )
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text(cell) for cell in cells))
+    for at, cells in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        style = row_styles[at] if row_styles else None
+        table.add_row(*map(_shown, cells), style=style)
     return table
+
+
+def _shown(cell: Cell) -> Text:
+    return cell if isinstance(cell, Text) else Text(ABSENT if cell is None else cell)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from warpspan.records import Inference
 from warpspan.records.kernels import TracedInference
+from warpspan.records.units import seconds, size
 from warpspan.report.compare_stats import Statistic
-from warpspan.report.text import seconds, size
 
 P50, P95, P99, MEAN, MAX = Statistic
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from warpspan.report.blocks import Column, blocks
+from warpspan.records.units import printable, share
+from warpspan.report.blocks import ABSENT, Column, blocks
 from warpspan.report.compare import Change, Compared, ComparedRow, Key, Outcome, Side
 from warpspan.report.compare_limits import Checked, State, signed_share
 from warpspan.report.compare_stats import LEAST_FOR_INTERVAL
 from warpspan.report.compare_verdicts import moved_sentence
-from warpspan.report.text import ABSENT, printable, share
 
 _OUTCOMES = {
     Outcome.BETTER: "better",

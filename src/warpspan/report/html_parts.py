@@ -10,8 +10,8 @@ from warpspan.advisor.ledger import Idle, Ledger
 from warpspan.advisor.verdict import RULES, Advice, Cause, Evidence, Finding, Unknown, Verdict
 from warpspan.records import Inference
 from warpspan.records.units import digits, plural, printable, rate, seconds, share, size
+from warpspan.report.blocks import ABSENT
 from warpspan.report.summary import Row, Summary
-from warpspan.report.text import ABSENT
 
 SLOWEST = 20
 _SEGMENTS = {

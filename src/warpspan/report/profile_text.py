@@ -6,17 +6,17 @@ import re
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from warpspan.records.kernels import CopyTotal, DeviceTimeline, HostTime, KernelTotal, Trace
-from warpspan.report.blocks import Column, blocks
+from warpspan.records.units import plural, printable, seconds, share, size
+from warpspan.report.blocks import ABSENT, Column, blocks
 from warpspan.report.profile import ProfileRow
-from warpspan.report.text import ABSENT, plural, printable, seconds, share, size
 
 _LINES = 8
 """How many kernels or functions a table shows; `--json` has more."""
 
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
 _DIRECTIONS = {
     "h2d": "host to device",
     "d2h": "device to host",
@@ -56,7 +56,7 @@ def _copy_count(held: Sequence[DeviceTimeline] | Sequence[ProfileRow]) -> int:
     return sum(copy.total for one in held for copy in one.copies)
 
 
-def _devices(devices: Sequence[DeviceTimeline], console: Console) -> list[Table]:
+def _devices(devices: Sequence[DeviceTimeline], console: Console) -> list[RenderableType]:
     busy = [line.busy.total_s if line.complete else None for line in devices]
     several = len({line.process for line in devices}) > 1
     columns = (
@@ -98,7 +98,7 @@ def _place(line: DeviceTimeline) -> str:
     return line.device.type if ordinal is None else f"{line.device.type}:{ordinal}"
 
 
-def _rows(rows: Sequence[ProfileRow], console: Console) -> list[Table]:
+def _rows(rows: Sequence[ProfileRow], console: Console) -> list[RenderableType]:
     def mean(value: float | None, row: ProfileRow) -> str:
         return _seconds(None if value is None else value / row.inference_count)
 
@@ -123,7 +123,7 @@ def _rows(rows: Sequence[ProfileRow], console: Console) -> list[Table]:
         Column("tensor\ncores", [_maybe_share(row.tensor_core_share) for row in rows]),
         Column("occupancy", [_maybe_share(row.occupancy) for row in rows]),
     )
-    return blocks([column for column in columns if {*column.cells} != {ABSENT}], console)
+    return blocks(columns, console)
 
 
 def _details(row: ProfileRow, console: Console) -> list[RenderableType]:
@@ -159,13 +159,15 @@ def _kernels(
             "tensors", [printable(_short(kernel.shapes or "")) for kernel in held], is_text=True
         ),
     )
-    shown = [column for column in columns if any(column.cells)]
-    key = next(at for at, column in enumerate(shown) if column.heading == "name")
-    return [Text(f"{title}, most time first", "bold"), *blocks(shown, console, key), Text()]
+    key = next(at for at, column in enumerate(columns) if column.heading == "name")
+    parts = [Text(f"{title}, most time first", "bold"), *blocks(columns, console, (key,))]
+    if any(str(cell).endswith(_CUT) for column in columns for cell in column.cells):
+        parts.append(Text(f"{_CUT} = the name goes on: --json has all of it.", "dim"))
+    return [*parts, Text()]
 
 
 def _short(text: str, width: int = 60) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return text if len(text) <= width else f"{text[: width - 1]}{_CUT}"
 
 
 def short_kernel(name: str, width: int = 60) -> str:
@@ -269,7 +271,7 @@ def _functions(
         Column("share", [share(function.time_s / all_s) for function in held]),
         Column("function", [printable(function.name) for function in held], is_text=True),
     )
-    return [Text(title, "bold"), *blocks(columns, console, key=2)]
+    return [Text(title, "bold"), *blocks(columns, console, keys=(2,))]
 
 
 def _name(row: ProfileRow) -> str:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from warpspan.records import Inference
+from warpspan.report.costs import CostFigures, CostTotals, FirstCalls, FirstCallsTotals
 from warpspan.report.leaks import Leak
 from warpspan.report.loops import LoopFigures, LoopTotals
 from warpspan.report.quantiles import Quantiles, quantiles, rank
@@ -48,6 +49,9 @@ class Row(NamedTuple):
         kv_cache_growth_bytes: mean of what inferences added to their KV caches.
         loops: what loops of generation or diffusion say, or None.
         waiting: waits for the device and copies, None where there were none.
+        costs: of the GPU and the processor.
+        first_calls: the first inference of each process beside the later ones; None where each
+            process has one.
     """
 
     operation: str
@@ -69,6 +73,8 @@ class Row(NamedTuple):
     kv_cache_growth_bytes: float | None = None
     loops: LoopFigures | None = None
     waiting: Waiting | None = None
+    costs: CostFigures | None = None
+    first_calls: FirstCalls | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as `warpspan report --json` prints it; its keys are stable."""
@@ -101,6 +107,8 @@ class Row(NamedTuple):
             "kv_cache_max_bytes": self.kv_cache_max_bytes,
             "kv_cache_growth_bytes": self.kv_cache_growth_bytes,
             "loops": None if self.loops is None else self.loops.to_json(),
+            "costs": None if self.costs is None else self.costs.to_json(),
+            **(self.first_calls.to_json() if self.first_calls is not None else {}),
             **(self.waiting.to_json() if self.waiting is not None else {}),
         }
 
@@ -185,6 +193,8 @@ class _Group:
         self.busy: dict[tuple[str, int | None], _Intervals] = {}
         self.loops: LoopTotals | None = None
         self.waiting = WaitingSum()
+        self.costs = CostTotals()
+        self.first_calls = FirstCallsTotals()
 
     def add(self, inference: Inference) -> None:
         device, timing, memory = inference.device, inference.timing, inference.memory
@@ -216,6 +226,8 @@ class _Group:
             self.loops = self.loops or LoopTotals()
             self.loops.add(inference.loop)
         self.waiting.add(inference)
+        self.costs.add(inference)
+        self.first_calls.add(inference)
         place = (inference.process, device.ordinal)
         self.busy.setdefault(place, _Intervals()).add(*_busy_ns(inference))
 
@@ -244,6 +256,8 @@ class _Group:
             kv_cache_growth_bytes=_mean(self.cache_growths),
             loops=None if self.loops is None else self.loops.figures(elapsed_s),
             waiting=self.waiting.total(),
+            costs=self.costs.figures(),
+            first_calls=self.first_calls.figures(self.durations_s),
         )
 
 

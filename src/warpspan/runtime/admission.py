@@ -7,8 +7,10 @@ inside is asked itself), or it is skipped with a reason that is counted.
 from __future__ import annotations
 
 import fnmatch
+import sys
 
 import torch
+from torch.nn.utils.parametrize import ParametrizationList
 
 from warpspan.config import Settings
 from warpspan.probes.model import ModelInfo
@@ -26,6 +28,24 @@ FAKE = torch._C._TorchDispatchModeKey.FAKE
 def is_traced() -> bool:
     """Whether what is called now only builds a graph: jit.trace, torch.export, fake tensors."""
     return tracing_state() is not None or is_compiling() or dispatch_mode(FAKE) is not None
+
+
+def is_constructing() -> bool:
+    """Whether the caller is inside the constructor of a module, however deep.
+
+    It walks the whole stack, so it is asked once per model.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if (
+            code.co_name == "__init__"
+            and code.co_argcount
+            and isinstance(frame.f_locals.get(code.co_varnames[0]), torch.nn.Module)
+        ):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 class Admission:
@@ -65,6 +85,11 @@ class Admission:
             return self.skip(SkipReason.TRACING)
         return self.skip(SkipReason.RECOMPUTE)
 
+    def pass_through(self, model_info: ModelInfo, reason: SkipReason) -> None:
+        """Let a call be asked about module by module inside. One that holds none is counted."""
+        if model_info.is_leaf:
+            self.skipped[reason._value_] += 1
+
     def of_model(self, model_info: ModelInfo) -> SkipReason | None:
         """Why calls of a model are never recorded; None where they are. Asked once per model."""
         kind = model_info.device.type
@@ -72,6 +97,10 @@ class Admission:
             return SkipReason.FAKE_TENSORS  # shapes only
         if model_info.exports:
             return SkipReason.TRACING
+        if isinstance(model_info.module(), ParametrizationList):
+            return SkipReason.PARAMETRIZATION
+        if is_constructing():
+            return SkipReason.CONSTRUCTION
         if any(
             fnmatch.fnmatchcase(model_info.name, pattern)
             for pattern in self._settings.excluded_models

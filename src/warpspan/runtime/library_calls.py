@@ -15,6 +15,7 @@ from warpspan.runtime.loop_notes import LoopNotes
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepTimeline
 from warpspan.runtime.tracker import Tracker, start_of
+from warpspan.runtime.user_hooks import Returned, UserHooks
 from warpspan.runtime.window import Window
 
 
@@ -46,12 +47,13 @@ class OpenCall:
 class LibraryCall:
     """A library's call that is open: its loop, and the window where it is an inference itself."""
 
-    __slots__ = ("_loop", "_owned", "_window")
+    __slots__ = ("_hooked", "_loop", "_owned", "_window")
 
     def __init__(self, window: Skipped | Window, *, owned: bool) -> None:
         self._window = window
         self._owned = owned
         self._loop: LoopScope | None = None
+        self._hooked: Returned | None = None
 
     @property
     def recorded(self) -> bool:
@@ -78,6 +80,18 @@ class LibraryCall:
         """How many items the input has, where it is no tensor that the first step shows."""
         if isinstance(self._window, Window):
             self._window.identify(None, size)
+
+    def begin(
+        self, hooks: UserHooks | None, called: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Tell the user's hooks of a call that is an inference itself."""
+        if hooks is not None and self._owned and isinstance(self._window, Window):
+            self._hooked = hooks.opened(self._window.span, called, args, kwargs)
+
+    def returned(self, value: Any) -> None:
+        """Tell the user's hooks of its result."""
+        if self._hooked is not None:
+            self._hooked.returned(value)
 
     def fail(self, error: BaseException) -> None:
         """Remember what left the call."""
@@ -118,12 +132,15 @@ def open_library_call(tracker: Tracker, call: OpenCall) -> LibraryCall | None:
         library_call = LibraryCall(window, owned=owned)
         if isinstance(window, Window):
             library_call._loop = LoopScope(window, call.phase)
-    except Exception as error:
-        guard.caught("begin", error)
-    except BaseException:
-        if library_call is not None:
-            library_call.close()  # a KeyboardInterrupt must not leave the caller inside
-        raise
+    except BaseException as error:
+        try:
+            if not isinstance(error, Exception):
+                raise
+            guard.caught("begin", error)
+        except BaseException:  # an interrupt
+            if library_call is not None:
+                library_call.close()
+            raise
     return library_call
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
+from warpspan.guard import let_through
+
 
 class NoScope:
     """No call is open."""
@@ -63,10 +65,52 @@ def leave(scope: Any) -> bool:
     A generator is closed where its consumer is, out of turn or in another context, and a task
     that was created inside holds a copy. A scope that stays behind covers nothing any more.
     """
-    if scope._token is None or current.get() is not scope:
+    if scope is NO_SCOPE or current.get() is not scope:
         return False
     try:
         current.reset(scope._token)
-    except (RuntimeError, ValueError):  # used up, or made in the context that this is a copy of
+    except (RuntimeError, ValueError) as error:  # used up, or made in another context
+        let_through(error)
         return False
+    except (AttributeError, TypeError) as error:  # an interrupt came before it was kept
+        let_through(error)
+        return False
+    scope._token = None
     return True
+
+
+def unwind(before: Any) -> None:
+    """Close what an interrupted call was about to open: all scopes inside `before`.
+
+    An exception of a signal handler may come between any two instructions, also between one that
+    makes a scope current and the next one.
+
+    Args:
+        before: what was current when the call began.
+    """
+    while (scope := current.get()) is not before and scope is not NO_SCOPE:
+        scope.close()
+        if current.get() is scope:  # the way back was lost
+            current.set(before)
+
+
+def left_by(error: BaseException, scope: Any, before: Any) -> None:
+    """An exception left a module call: finish what it left half done. May be called again.
+
+    Args:
+        error: the exception.
+        scope: of the call, None where it was not opened, or not known yet.
+        before: what was current when the call began, which did not cover it.
+    """
+    if scope is None:
+        scope = current.get()
+        if scope is before:
+            if not scope.covers:
+                return
+            scope = before.repeat  # a loop in a step that it repeats
+        elif scope.takes_steps:  # not a call's: a generator's that is suspended
+            return
+    scope.fail(error)
+    scope.close()
+    if current.get() is scope:
+        current.set(before)

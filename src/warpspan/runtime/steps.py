@@ -131,6 +131,10 @@ class HasSteps(Protocol):
     #: The input of its first module call.
     seen: Seen | None
 
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model, where one was seen."""
+
     def identify(self, model: ModelInfo | None, seen: Seen | None) -> None:
         """Take model and input from a module call inside, the first one where nobody gave them."""
 
@@ -147,9 +151,10 @@ class StepScope:
         self.cache_call: CacheCall | None = None
         self._steps = steps
         self._phase = phase
-        self._token: Token[Any] = current.set(self)
         self._mark = None if steps.device_timeline is None else steps.mark()
         self._began_ns = clock.host_ns()
+        # Last: whatever finds it current finds it whole.
+        self._token: Token[Any] = current.set(self)
 
     def fail(self, error: BaseException) -> None:
         """The window hears of it when it leaves the window too."""
@@ -157,13 +162,10 @@ class StepScope:
     def close(self) -> None:
         """End the step."""
         ended_ns = clock.host_ns()
-        self.covers = False
-        try:
-            if current.get() is self:
-                current.reset(self._token)
-        except (RuntimeError, ValueError):  # see `leave`
-            pass
-        self._steps.add(self._phase, self._began_ns, ended_ns, self._mark)
+        if self.covers:
+            self.covers = False
+            self._steps.add(self._phase, self._began_ns, ended_ns, self._mark)
+        leave(self)
 
 
 class LoopScope:
@@ -262,12 +264,12 @@ class RepeatedStep:
         observer = loop.window.cache_observer
         if observer is None or not observer.knows(kwargs) or threading.get_ident() != self._thread:
             return False
-        loop.covers = True
-        loop.takes_steps = False
-        loop.repeats += 1
         steps = self._steps
         self._mark = None if steps.device_timeline is None else steps.mark()
         self._began_ns = clock.host_ns()
+        loop.takes_steps = False
+        loop.covers = True
+        loop.repeats += 1
         return True
 
     def fail(self, error: BaseException) -> None:
@@ -277,8 +279,10 @@ class RepeatedStep:
         """End the step."""
         ended_ns = clock.host_ns()
         loop = self._loop
-        loop.covers = False
+        if not loop.covers:
+            return
         loop.takes_steps = loop.open
+        loop.covers = False
         self._steps.add(self._phase, self._began_ns, ended_ns, self._mark)
 
 
@@ -305,6 +309,9 @@ class MarkedStep:
         """A module call in the step identifies the window's model, and is no step of its own."""
         self.window.identify(model, seen)
         return Skipped()
+
+    def fail(self, error: BaseException) -> None:
+        """The window hears of it when it leaves the window too."""
 
     def close(self) -> None:
         """End the step."""

@@ -13,23 +13,32 @@ from typing import Any, Protocol
 from warpspan import guard
 from warpspan.probes import clock, garbage
 from warpspan.probes.inputs import Seen
-from warpspan.probes.kv_observer import CacheCall, CacheObserver
+from warpspan.probes.kv_observer import CacheObserver
 from warpspan.probes.memory import MemoryReading, PeakHolder, requested_bytes
 from warpspan.probes.model import ModelInfo
 from warpspan.probes.runtime_device import ConcurrencyTicket, RuntimeDevice
 from warpspan.probes.transfers import SEALED, SyncCopyCounters
+from warpspan.records import Profile
 from warpspan.runtime.scopes import Skipped, current
 from warpspan.runtime.steps import Call, LoopScope, MarkedStep, StepScope, StepTimeline
+from warpspan.runtime.user_hooks import Returned
 
 
 class SpanSource(Protocol):
     """Where the spans of inferences begin, on the caller's thread; `emit` implements it."""
 
-    def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
-        """Start a span and make it current; None where instrumentation is suppressed.
+    #: Stands for a span that is not recorded.
+    unrecorded: Any
 
-        The last item of the result says whether the span is recorded.
+    def start(self, name: str, attributes: dict[str, Any], start_ns: int) -> Any:
+        """Start a span that `enter` makes current; None where instrumentation is suppressed.
+
+        The first item of the result is the span as users know it, the last one says whether it is
+        recorded.
         """
+
+    def enter(self, span: Any) -> None:
+        """Make it current."""
 
     def leave(self, span: Any) -> None:
         """Make current again what was current before."""
@@ -40,6 +49,9 @@ class SpanSource(Protocol):
 
 class Window:
     """One open inference, opened by `begin` and closed by `close`, both on the caller's thread.
+
+    An exception of a signal handler may come at any instruction. `close` may be called again then:
+    it finishes what it had begun.
 
     Args:
         runtime_device: where it runs.
@@ -62,8 +74,8 @@ class Window:
     began_cpu_ns: int | None = None
     #: The KV caches that were seen in it.
     cache_observer: CacheObserver | None = None
-    #: The module call's own use of a KV cache, where it may have one.
-    cache_call: CacheCall | None = None
+    #: Who is told of the module call's result: of its KV cache, where it may have one.
+    cache_call: Returned | None = None
     concurrency: int | None = None
     cpu_s: float | None = None
     #: Set by the finisher once the device has passed the end.
@@ -71,6 +83,8 @@ class Window:
     end_event: clock.Lease | None = None
     error_type: str | None = None
     events: clock.Events | None = None
+    #: Set by the finisher, which may be handed a window twice.
+    finished = False
     memory_end: MemoryReading | None = None
     memory_start: MemoryReading | None = None
     #: Of the module called last inside.
@@ -78,13 +92,16 @@ class Window:
     oom_requested_bytes: int | None = None
     open = True
     peak_holder: PeakHolder | None = None
+    #: Set by a capture that it was in.
+    profile: Profile | None = None
     repeated = None
     #: Its steps, where it takes any.
     steps: StepTimeline = None  # type: ignore[assignment]
     #: What it waited for and copied, or what was copied for it before it began.
     sync_copies: SyncCopyCounters | None = None
     ticket: ConcurrencyTicket | None = None
-    _thread: int | None = None
+    #: The caller's thread, where its processor time is read.
+    thread: int | None = None
     _token: Token[Any] | None = None
 
     def __init__(
@@ -113,19 +130,20 @@ class Window:
         self.start_ns = start_ns
         self.began_ns = began_ns
         self._on_close = on_close
-        self.garbage_start = self.garbage_end = garbage.state
+        self.garbage_start = self.garbage_end = garbage.state[0]
+        self._nested = nested
         if takes_steps:
             self.steps = StepTimeline(began_ns, runtime_device.timeline)
-        if not nested:
-            self.ticket = runtime_device.enter()
         if cpu_time and span[-1]:
-            self._thread = threading.get_ident()
+            self.thread = threading.get_ident()
             self.began_cpu_ns = clock.thread_ns()
 
     def begin(self) -> None:
         """Become the current scope and take the opening readings, the device's last."""
         self._token = current.set(self)
         runtime_device = self.runtime_device
+        if not self._nested:
+            self.ticket = runtime_device.enter(self)
         if runtime_device.ledger is not None:
             try:
                 self.peak_holder, self.memory_start = runtime_device.ledger.open()
@@ -144,7 +162,7 @@ class Window:
 
     def fail(self, error: BaseException) -> None:
         """Remember which error left the inference: its class, never its message."""
-        if isinstance(error, GeneratorExit):
+        if isinstance(error, GeneratorExit) or not self.open:
             return  # a consumer that stops early is no error
         kind = type(error)
         name = kind.__qualname__
@@ -152,34 +170,35 @@ class Window:
         if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
             try:
                 self.oom_requested_bytes = requested_bytes(str(error))
-            except Exception:
-                pass  # a class of the host's whose text can't be made gives no size
+            except Exception as unreadable:  # a text that can't be made gives no size
+                guard.let_through(unreadable)
 
     def close(self) -> None:
         """Take the closing readings, the device's first, and hand the window on. Never raises."""
         if not self.open:
             return
-        self.open = self.covers = self.takes_steps = False
+        self.covers = self.takes_steps = False
         if self.events is not None:
             try:
                 self.end_event = self.runtime_device.timeline.end(self.events)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("device events", error)
         self.ended_ns = clock.host_ns()
-        self.garbage_end = garbage.state
-        if self.began_cpu_ns is not None and self._thread == threading.get_ident():
+        self.garbage_end = garbage.state[0]
+        if self.began_cpu_ns is not None and self.thread == threading.get_ident():
             self.cpu_s = (clock.thread_ns() - self.began_cpu_ns) / 1e9
         if self.peak_holder is not None:
             try:
                 self.memory_end = self.runtime_device.ledger.close(self.peak_holder)  # type: ignore[union-attr]
             except Exception as error:
                 guard.caught("memory", error)
-        if self.ticket is not None:
-            self.concurrency = self.runtime_device.leave(self.ticket, self.ended_ns)
+        if not self._nested:
+            self.concurrency = self.runtime_device.leave(self, self.ticket, self.ended_ns)
         if self.cache_observer is not None:
             self.cache_call = None
             self.cache_observer.close()
         self._on_close(self)
+        self.open = False
 
     @property
     def window(self) -> Window:

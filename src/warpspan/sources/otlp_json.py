@@ -12,10 +12,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from warpspan.records import (
     DETAILS_EVENT,
+    PROFILE_EVENT,
     STEPS_EVENT,
     DeviceSample,
     Inference,
@@ -58,6 +59,13 @@ _CACHE_LEVEL_NAMES = frozenset(metric.name for metric in _CACHE_LEVELS)
 _Series: TypeAlias = tuple[str, str, str]
 
 
+class Lines(Protocol):
+    """Lines of bytes, as a file opened in binary mode has them."""
+
+    def readline(self, limit: int = -1, /) -> bytes:
+        """The next line, or so many bytes of it; empty at the end."""
+
+
 class OtlpJsonReader:
     """Iterates once over the inferences of a stream of OTLP JSON lines, and counts the rest.
 
@@ -80,7 +88,7 @@ class OtlpJsonReader:
         compression: name of the compression of the stream and a command that undoes it, if any.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Lines) -> None:
         self._stream = stream
         self._counted: dict[_Series, int] = {}
         self._dropped: dict[_Series, int] = {}
@@ -200,7 +208,7 @@ class OtlpJsonReader:
                 return None
             steps: tuple[StepTime, ...] = ()
             for event in span.get("events", ()):
-                if event["name"] == DETAILS_EVENT:
+                if event["name"] in (DETAILS_EVENT, PROFILE_EVENT):
                     attributes |= _attributes(event)
                 elif event["name"] == STEPS_EVENT:
                     steps = _steps(_attributes(event))

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import warpspan
-from warpspan.records import DETAILS_EVENT, Inference
+from warpspan.records import DETAILS_EVENT, PROFILE_EVENT, Inference
 from warpspan.signals import names
 from warpspan.testing.machine import activated
 
@@ -136,9 +136,9 @@ class InMemoryTelemetry:
 
 
 def _attributes(span: ReadableSpan) -> dict[str, Any]:
-    """Those of a span and of its details."""
+    """Those of a span and of its events that carry attributes of ours."""
     attributes: dict[str, Any] = dict(span.attributes or {})
     for event in span.events:
-        if event.name == DETAILS_EVENT:
+        if event.name in (DETAILS_EVENT, PROFILE_EVENT):
             attributes |= event.attributes or {}
     return attributes

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import traceback
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -62,22 +66,33 @@ def tracker():
     return Tracker()
 
 
-@pytest.fixture(params=["alone", "over another patch"])
-def switch(request, tracker):
-    """The patch of torch's own call, and that of a call which somebody else patched before."""
-    original = nn.Module.__call__
-    if request.param != "alone":
+@pytest.fixture(params=["rewritten", "around another patch", "without source"])
+def switch(request, tracker, monkeypatch):
+    """The patch in torch's own code, and around it where that can't be."""
+    original = nn.Module._call_impl
+    if request.param == "around another patch":
 
         def theirs(self, *args, **kwargs):
             return original(self, *args, **kwargs)
 
-        nn.Module.__call__ = theirs
+        monkeypatch.setattr(nn.Module, "_call_impl", theirs)
+    elif request.param == "without source":
+        monkeypatch.setattr(inspect, "getsource", raise_(OSError("could not get source code")))
     patches = Patches()
-    before = nn.Module.__call__
+    function = nn.Module._call_impl
+    before = function.__code__, dict(vars(function))
     yield module_call.patch(patches, tracker)
+    assert (request.param == "rewritten") == (nn.Module._call_impl is function)
     assert [] == patches.restore()
-    assert nn.Module.__call__ is before
-    nn.Module.__call__ = original
+    assert nn.Module._call_impl is function
+    assert before == (function.__code__, vars(function))
+
+
+def raise_(error):
+    def raises(*_):
+        raise error
+
+    return raises
 
 
 @pytest.fixture
@@ -135,10 +150,16 @@ def test_switched_off_in_the_middle_of_a_call(switch, tracker, model):
 def test_a_model_compiled_in_place(switch, tracker, model):
     """What `Module.compile` made is called, outermost or inside."""
     calls = []
-    model.linear._compiled_call_impl = lambda *args, **kwargs: calls.append(args) or X
-    assert torch.equal(X, model(X))
-    assert torch.equal(X, model.linear(X))
+
+    def compiled(*args):
+        calls.append(args)
+        return model.linear._call_impl(*args)
+
+    model.linear._compiled_call_impl = compiled
+    assert torch.equal(model.linear.forward(X), model(X))
+    assert torch.equal(model.linear.forward(X), model.linear(X))
     assert [(X,), (X,)] == calls
+    assert ["Model", "Linear"] == [entry[1] for entry in tracker.log if entry[0] == "open"]
 
 
 def test_arguments_of_any_name(switch, tracker):
@@ -150,3 +171,50 @@ def test_arguments_of_any_name(switch, tracker):
 
     names = dict.fromkeys(("call", "module", "args", "kwargs", "switch", "scope", "outer"), 1)
     assert ((1,), names) == Takes()(1, **names)
+
+
+def stack_in(model):
+    """Frames from the caller's to the one of `forward`: file, line and name."""
+    found = []
+    model.forward = lambda x: found.extend(traceback.extract_stack()[-4:]) or x
+    model(X)
+    return [(frame.filename, frame.lineno, frame.name) for frame in found]
+
+
+def test_the_stack_is_as_without_it(tracker, model):
+    """Neither a frame of ours nor another line of torch's, without hooks and with them."""
+    for hooked in (False, True):
+        if hooked:
+            model.register_forward_hook(lambda *_: None)
+        expected = stack_in(model)
+        patches = Patches()
+        module_call.patch(patches, tracker)
+        actual = stack_in(model)
+        patches.restore()
+        assert expected == actual
+        assert {"_wrapped_call_impl", "_call_impl"} < {name for *_, name in actual}
+    assert 4 == len(tracker.log)
+
+
+def test_hooks_are_called_and_results_are_seen(switch, tracker, model):
+    """What a hook returns is what the call's scope is told of."""
+    returned = []
+    Scope.cache_call = SimpleNamespace(returned=returned.append)
+    model.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    model.register_forward_hook(lambda module, args, output: output * 2)
+    output = model(X)
+    Scope.cache_call = None
+    assert torch.equal(model.linear.forward(X + 1) * 2, output)
+    assert [True] == [output is one for one in returned]
+
+
+def test_somebody_changed_the_code_after_us(tracker):
+    """It stays theirs, and ours is named."""
+    function = nn.Module._call_impl
+    before = function.__code__
+    patches = Patches()
+    module_call.patch(patches, tracker)
+    function.__code__ = before.replace(co_name="theirs")
+    assert ["Module._call_impl"] == patches.restore()
+    assert "theirs" == function.__code__.co_name
+    function.__code__ = before

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from warpspan.device.driver import Process
-from warpspan.records import DeviceSample
+from warpspan.records import CounterScope, DeviceSample
 
 # Ids of NVML_GPM_METRIC_*.
 _SM_UTIL, _SM_OCCUPANCY, _ANY_TENSOR_UTIL, _DRAM_BW_UTIL = 2, 3, 5, 10
@@ -68,7 +68,7 @@ class NvmlReader:
     def __init__(self, nvml: Library, uuid: str) -> None:
         self._nvml = nvml
         self._uuid = uuid
-        self.scope = "mig" if uuid.startswith("MIG-") else "device"
+        self.scope = CounterScope.MIG if uuid.startswith("MIG-") else CounterScope.DEVICE
         self.found = True
         self._generation = -1
         self._errors: tuple[int | None, int | None] = (None, None)
@@ -88,12 +88,12 @@ class NvmlReader:
         started_s = time.perf_counter()
         got = self._take()
         energy = None
-        if self.scope == "device":
+        if self.scope == CounterScope.DEVICE:
             energy = nvml.ask("nvmlDeviceGetTotalEnergyConsumption", uuid=self._uuid)
         skew_s = time.perf_counter() - started_s
         shares = self._shares() if got else {}
         utilization = None
-        if self.scope == "device":
+        if self.scope == CounterScope.DEVICE:
             utilization = nvml.ask("nvmlDeviceGetUtilizationRates", uuid=self._uuid, logged=False)
             if slowly or energy is None:
                 self._power = nvml.ask("nvmlDeviceGetPowerUsage", uuid=self._uuid)
@@ -134,7 +134,7 @@ class NvmlReader:
         self._generation = nvml.generation
         self._whole: str | None = uuid
         self._instance: int | None = None
-        if self.scope == "mig":
+        if self.scope == CounterScope.MIG:
             self._whole = nvml.whole(uuid)
             self._instance = nvml.ask("nvmlDeviceGetGpuInstanceId", uuid=uuid)
         self._taken = False
@@ -152,7 +152,7 @@ class NvmlReader:
         """Take a GPM sample."""
         if not self._samples:
             return False
-        if self.scope == "device":
+        if self.scope == CounterScope.DEVICE:
             got = self._nvml.ask("nvmlGpmSampleGet", self._samples[1], uuid=self._uuid)
         elif self._instance is None:
             return False
@@ -185,7 +185,7 @@ class NvmlReader:
     def _read_slow(self) -> None:
         nvml, uuid = self._nvml, self._uuid
         self._memory = nvml.ask("nvmlDeviceGetMemoryInfo", uuid=uuid)
-        if self.scope == "device":
+        if self.scope == CounterScope.DEVICE:
             corrected, uncorrected = (
                 nvml.ask("nvmlDeviceGetTotalEccErrors", kind, _SINCE_LOAD, uuid=uuid, logged=False)
                 for kind in (_CORRECTED, _UNCORRECTED)

@@ -6,14 +6,24 @@ Each waits for a module that the program imports; none imports a library.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import TypeAlias
 
 from warpspan import guard
 from warpspan.hooks.contract import Hook, HookApi
-from warpspan.hooks.libraries import diffusers, sentence_transformers, transformers
+from warpspan.hooks.libraries import (
+    diffusers,
+    sentence_transformers,
+    transformers,
+)
+from warpspan.hooks.libraries import (
+    entry_points as entries,
+)
+from warpspan.hooks.libraries.known import ENTRIES
 from warpspan.hooks.on_import import OnImport
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.module_call import Switch
@@ -34,10 +44,28 @@ OWN: dict[str, Hook] = {
 _Load: TypeAlias = Callable[[], Hook]
 
 
-def patch(patches: Patches, switch: Switch) -> None:
-    """Call each hook for whose module the program has imported, or will while the switch is on."""
+def patch(patches: Patches, switch: Switch, named: Iterable[str] = ()) -> None:
+    """Call each hook for whose module the program has imported, or will while the switch is on.
+
+    Args:
+        patches: where what they do is noted.
+        switch: off, none is called.
+        named: entry points that the user named, as `package.module:Class.method`.
+    """
     for name, hook in OWN.items():
         _await(patches, switch, name, functools.partial(_given, hook))
+    for name, rows in itertools.groupby(ENTRIES, key=operator.attrgetter("module")):
+        _await(patches, switch, name, functools.partial(_given, entries.hook_of_rows(list(rows))))
+    for written in named:
+        parsed = entries.parse(written)
+        if parsed is not None:
+            module, path = parsed
+            package = module.rpartition(".")[0]
+            if package:
+                check = entries.check_of_user(written, module)
+                _await(patches, switch, package, functools.partial(_given, check))
+            hook = entries.hook_of_user(written, path)
+            _await(patches, switch, module, functools.partial(_given, hook))
     for name, load in _installed():
         _await(patches, switch, name, load)
 

@@ -370,12 +370,11 @@ def _show(checks: list[Check], rows: list[BenchRow], *, interpret: bool) -> None
 
     if not _out.is_terminal:
         _out.width = max(_out.width, FILE_WIDTH)
-    _out.print(table.checks_table(checks))
+    _out.print(table.checks_table(checks, _out))
     if interpret:
         _out.print("Not timed: the kernels ran in Triton's interpreter on the CPU.")
-    for one in table.tables(rows, _out.width):
-        is_line = isinstance(one, str)
-        _out.print(one, highlight=False, markup=not is_line, soft_wrap=is_line)
+    for one in table.tables(rows, _out):
+        _out.print(one)
 
 
 def _write(path: Path | None, save: Callable[..., None], *values: Any) -> None:

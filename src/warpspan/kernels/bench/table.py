@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Literal
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
 from warpspan.kernels.bench.correctness import Check
 from warpspan.kernels.bench.rows import OURS, BenchRow, verdict
+from warpspan.report.blocks import Column, blocks
 
 ABSENT = "-"
 
@@ -58,65 +57,43 @@ COLUMNS = (
 LEFT = ("shape", "dtype", "cache", "provider", "note")
 # The same in all rows of a shape: in the title of its table.
 TITLE = ("shape", "dtype", "min MB")
-NOTE_WIDTH = 44
-# What a narrow terminal does without, the first of them first.
-LEAST_FIRST = ("1st call s", "SM cycles", "% sheet", "peak MB", "GB/s", "wall us", "err/eager")
+# What names a row.
+KEYS = ("cache", "provider")
 
 
-def tables(rows: Sequence[BenchRow], width: int) -> Iterator[Table | str]:
+def tables(rows: Sequence[BenchRow], console: Console) -> Iterator[RenderableType]:
     """A table for each shape of each operation, and after the last one the operation's verdict.
 
-    A column that no row has a value for is left out, and so are the least of the others where a
-    terminal of `width` columns has no room for them.
+    A column that no row has a value for is left out; what does not fit the console goes on in
+    further tables.
     """
     for op, group in groupby(rows, key=lambda row: row.op):
         of_op = list(group)
-        hidden: list[str] = []
         for _, same in groupby(of_op, key=lambda row: (row.shape, row.dtype)):
-            table, left_out = _table(list(same), width)
-            hidden += [header for header in left_out if header not in hidden]
-            yield table
-        if hidden:
-            yield f"{op}: left out for want of room: {', '.join(hidden)} (in --json and --html)"
-        yield f"{op}: {verdict(of_op)}"
+            yield _table(list(same), console)
+        yield Text(f"{op}: {verdict(of_op)}")
         throttled = sorted({why for row in of_op for why in row.throttle_reasons or ()})
         if throttled:
-            yield f"{op}: the GPU was throttled meanwhile: {', '.join(throttled)}"
+            yield Text(f"{op}: the GPU was throttled meanwhile: {', '.join(throttled)}")
 
 
-def _table(rows: Sequence[BenchRow], width: int) -> tuple[Table, list[str]]:
+def _table(rows: Sequence[BenchRow], console: Console) -> RenderableType:
     first = rows[0]
     title = f"{first.op}  {first.shape}  {first.dtype}"
     if first.minimum_bytes is not None:
         title += f"  minimum {number(first.minimum_bytes, 2, 1e-6)} MB"
-    columns = {
-        header: [cell(row) for row in rows] for header, cell in COLUMNS if header not in TITLE
-    }
-    columns = {header: cells for header, cells in columns.items() if {*cells} - {ABSENT, ""}}
-    hidden = [
-        header
-        for header in LEAST_FIRST
-        if _width(columns) > width and columns.pop(header, None) is not None
+    columns = [
+        Column(header, [_cell(cell(row)) for row in rows], is_text=header in LEFT)
+        for header, cell in COLUMNS
+        if header not in TITLE
     ]
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for header in columns:
-        if header == "note":
-            table.add_column(header, max_width=NOTE_WIDTH, overflow="fold")
-        else:
-            justify: Literal["left", "right"] = "left" if header in LEFT else "right"
-            table.add_column(escape(header), justify=justify, no_wrap=True)
-    for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
-        table.add_row(*map(escape, cells), style="bold" if row.provider in OURS else None)
-    return table, hidden
+    keys = [at for at, column in enumerate(columns) if column.heading in KEYS]
+    styles = ["bold" if row.provider in OURS else "" for row in rows]
+    return Group(Text(title, "italic"), *blocks(columns, console, keys, styles), Text())
 
 
-def _width(columns: dict[str, list[str]]) -> int:
-    widest = {header: max(map(len, (header, *cells))) for header, cells in columns.items()}
-    return sum(min(NOTE_WIDTH, w) if h == "note" else w for h, w in widest.items()) + 2 * len(
-        widest
-    )
+def _cell(text: str) -> str | None:
+    return None if text == ABSENT else text
 
 
 CHECK_COLUMNS = ("operation", "dtype", "cases", "failed", "max error", "err/eager")
@@ -137,11 +114,13 @@ def check_cells(checks: Sequence[Check]) -> list[list[str]]:
     return rows
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
+def checks_table(checks: Sequence[Check], console: Console) -> RenderableType:
     """`check_cells` for a terminal."""
-    table = Table(title="Correctness against float64", title_justify="left")
-    for header in CHECK_COLUMNS:
-        table.add_column(header, justify="left" if header in CHECK_COLUMNS[:2] else "right")
-    for cells in check_cells(checks):
-        table.add_row(*cells, style=None if cells[3] == "0" else "red")
-    return table
+    rows = check_cells(checks)
+    columns = [
+        Column(header, [_cell(cells[at]) for cells in rows], is_text=at < 2)
+        for at, header in enumerate(CHECK_COLUMNS)
+    ]
+    styles = ["" if cells[3] == "0" else "red" for cells in rows]
+    title = Text("Correctness against float64", "italic")
+    return Group(title, *blocks(columns, console, (0, 1), styles), Text())

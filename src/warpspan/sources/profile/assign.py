@@ -71,15 +71,15 @@ class Assignment:
             thread, time_ns = recording.calls.threads[launch], recording.calls.starts[launch]
             if recording.async_launches and thread not in self._by_thread:
                 return bisect_right(self._all_starts, time_ns) - 1
-            return self._open(thread, time_ns)
+            return self.unit_at(thread, time_ns)
         if op >= 0:
-            return self._open(recording.ops.threads[op], recording.ops.starts[op])
+            return self.unit_at(recording.ops.threads[op], recording.ops.starts[op])
         unit = bisect_right(self._all_starts, recording.device.starts[at]) - 1
         self.by_time += unit >= 0
         return unit
 
-    def _open(self, thread: int, time_ns: int) -> int:
-        """The inference that was open on a thread, else the only one on the others."""
+    def unit_at(self, thread: int, time_ns: int) -> int:
+        """The inference that was open on a thread, else the only one on the others; -1 for none."""
         on_thread = self._open_on(thread, time_ns)
         if on_thread >= 0:
             return on_thread

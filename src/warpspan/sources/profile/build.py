@@ -29,9 +29,8 @@ from warpspan.records.kernels import (
     TracedInference,
     WaitTotal,
 )
-from warpspan.sources.profile.host import own_times
 from warpspan.sources.profile.recording import Recording, Unit
-from warpspan.sources.profile.totals import Waits
+from warpspan.sources.profile.totals import Waits, operator_times
 from warpspan.sources.profile.units import find_units
 from warpspan.sources.profile.work import WorkReader
 
@@ -170,23 +169,11 @@ class _Builder:
         return limits.get(number) or (every.pop() if len(every) == 1 else None)
 
     def _operators(self, unit: Unit) -> tuple[KernelTotal, ...]:
-        """The operators of an inference on a CPU, by their own time, added up over threads."""
-        threads = {unit.thread}
-        if self._recording.async_launches:
-            threads = {*self._recording.threads.values()}
-        inside = [
-            at
-            for thread in threads
-            for at in self._reader.ops.started(thread, unit.start_ns, unit.end_ns)
-        ]
-        counts: dict[int, int] = {}
-        for at in inside:
-            name = self._recording.ops.names[at]
-            counts[name] = counts.get(name, 0) + 1
+        """The operators of an inference on a CPU, by their own time."""
+        times, counts = operator_times(self._recording, self._reader.ops, unit)
         return tuple(
             KernelTotal(self._names[name], None, counts[name], time_ns / 1e9, tensor_cores=False)
-            for name, time_ns in own_times(self._reader.ops, inside).most_common(TOP)
-            if time_ns > 0 and name in counts
+            for name, time_ns in times.most_common(TOP)
         )
 
 

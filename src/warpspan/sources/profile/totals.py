@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from warpspan.records.intervals import Intervals
 from warpspan.records.kernels import TOP, CopyTotal, KernelTotal, WaitTotal
 from warpspan.sources.profile.assign import Assignment
-from warpspan.sources.profile.host import HostIndex, is_wait
-from warpspan.sources.profile.recording import COPY, KERNEL, Recording
+from warpspan.sources.profile.host import HostIndex, is_wait, own_times
+from warpspan.sources.profile.recording import COPY, KERNEL, Recording, Unit
 
 # Names of kernels for tensor cores (NVIDIA) and matrix cores (AMD), as their libraries form them.
 _TENSOR_CORES = re.compile(
@@ -102,6 +102,29 @@ def copy_totals(recording: Recording, work: Iterable[int]) -> tuple[CopyTotal, .
         CopyTotal(*key, counts[key], sizes[key], time_ns / 1e9)
         for key, time_ns in times.most_common()
     )
+
+
+def operator_times(
+    recording: Recording, ops: HostIndex, unit: Unit
+) -> tuple[Counter[int], Counter[int]]:
+    """What operators did in an inference, by the number of their name, added up over threads.
+
+    Args:
+        recording: sorted.
+        ops: its operators.
+        unit: the inference.
+
+    Returns:
+        Nanoseconds of each without those that it called, where there are any; and how often it ran.
+    """
+    threads = {unit.thread}
+    if recording.async_launches:
+        threads = {*recording.threads.values()}
+    inside = [at for thread in threads for at in ops.started(thread, unit.start_ns, unit.end_ns)]
+    counts = Counter[int](recording.ops.names[at] for at in inside)
+    times = own_times(ops, inside)
+    known = {name: time for name, time in times.items() if time > 0 and name in counts}
+    return Counter(known), counts
 
 
 class Waits:

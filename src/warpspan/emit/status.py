@@ -1,7 +1,8 @@
 """What a process tells `warpspan top`: a small file, written only while somebody looks.
 
-`top` touches the file `watch` in a directory of this user alone. A process that samples a GPU sees
-that, at most once a second, and writes `<pid>.json` beside it. Nothing listens, nothing is sent.
+`top` touches the file `watch` in a directory of this user alone. A process in which inferences run
+sees that, at most once a second, and writes `<pid>.json` beside it: the finisher after an inference,
+and, on a GPU, the sampler. Nothing listens, nothing is sent.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ import os
 import stat
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from warpspan.emit.live import LiveFigures
+
 if TYPE_CHECKING:  # it needs torch, which `top` does without
     from warpspan.device.meter import Meter
-    from warpspan.records import Quantities
+    from warpspan.records import Inference, Quantities
 
 _WATCH = "watch"
 _WATCHED_S = 10.0
-_STALE_S = 5.0
+_PERIOD_S = 1.0
+# A process without a GPU writes only when inferences end.
+_STALE_S = 60.0
 
 
 def folder(environ: Mapping[str, str]) -> Path:
@@ -56,28 +62,65 @@ class Publisher:
 
     Args:
         environ: the environment of this process.
+        meters: those of the GPUs in use.
+        service: the name of the service, as the program set it; None for none.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        meters: Callable[[], Iterable[Meter]] = tuple,
+        service: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._folder = folder(environ)
-        name = environ.get("OTEL_SERVICE_NAME") or Path(sys.argv[0] or "python").name
-        self._service = name
-        self._before: dict[Meter, tuple[float, int, int, Quantities]] = {}
-        self._written: Path | None = None
+        self._meters = meters
+        self._service = service
+        self.reset()
 
-    def __call__(self, meters: Iterable[Meter]) -> None:
-        """Publish, if somebody looks. Called about once a second."""
-        if not self._is_watched():
-            self._before.clear()
-            return
+    def reset(self) -> None:
+        """Start anew, as in a forked child, whose file is another one."""
+        self._before: dict[Meter, tuple[float, int, int, Quantities]] = {}
+        self._figures = LiveFigures()
+        self._written: Path | None = None
+        self._since_s = 0.0
+        self._due_s = 0.0
+        self._watched = False
+        # Taken without waiting: the finisher and the sampler may come at once.
+        self._busy = threading.Lock()
+
+    def add(self, _: Any, record: Inference) -> None:
+        """Take a finished inference; write, if somebody looks and it is time."""
+        self.tick()
+        if self._watched:
+            self._figures.add(record)
+
+    def tick(self) -> None:
+        """Once a second, see whether somebody looks, and write."""
         now_s = time.monotonic()
-        devices = [self._device(meter, now_s) for meter in meters]
+        if now_s < self._due_s or not self._busy.acquire(blocking=False):
+            return
+        try:
+            self._due_s = now_s + _PERIOD_S
+            self._watched, before = self._is_watched(), self._watched
+            if not self._watched:
+                self._before.clear()
+                self._figures.clear()
+                return
+            if not before:
+                self._since_s = time.time()
+            self._write(now_s)
+        finally:
+            self._busy.release()
+
+    def _write(self, now_s: float) -> None:
         text = json.dumps(
             {
                 "pid": os.getpid(),
-                "service": self._service,
+                "service": self._service() or Path(sys.argv[0] or "python").name,
                 "unix_time": time.time(),
-                "devices": devices,
+                "since": self._since_s,
+                "devices": [self._device(meter, now_s) for meter in self._meters()],
+                "inferences": list(self._figures.to_json()),
             }
         )
         target = self._folder / f"{os.getpid()}.json"
@@ -150,10 +193,21 @@ def read(environ: Mapping[str, str]) -> list[dict[str, Any]]:
     for file in sorted(path.glob("*.json")):
         try:
             told = json.loads(file.read_text())
-            if not Path(f"/proc/{told['pid']}").exists():
+            if not _is_alive(told["pid"]):
                 file.unlink(missing_ok=True)
             elif time.time() - told["unix_time"] < _STALE_S:
                 found.append(told)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # half a file, or none of ours
     return found
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process of this user exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

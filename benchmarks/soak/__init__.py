@@ -1,0 +1,1 @@
+"""A mixed load for minutes or hours: what is counted, and what grows."""

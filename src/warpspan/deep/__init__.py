@@ -1,0 +1,1 @@
+"""Captures: a few inferences under a profiler, on demand (docs/profiling.md)."""

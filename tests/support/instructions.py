@@ -1,0 +1,101 @@
+"""Raises an exception at a chosen instruction of chosen files, as a signal handler may."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from torch.nn import Module
+
+import warpspan
+
+PACKAGE = Path(warpspan.__file__).parent
+#: What runs on a caller's thread.
+CALLERS = tuple(
+    str(PACKAGE / part)
+    for part in (
+        "api.py",
+        "emit/emitter.py",
+        "emit/spans.py",
+        "guard.py",
+        "hooks",
+        "probes",
+        "runtime",
+    )
+)
+
+
+class Instructions:
+    """The instructions of a call, and how to be interrupted at each of them.
+
+    An instruction is a code object and an offset in it; only the first time that it runs counts.
+
+    Args:
+        call: what runs.
+        files: beginnings of the names of files whose instructions count.
+    """
+
+    def __init__(self, call, files=CALLERS):
+        self._call = call
+        self._files = files
+
+    def all(self):
+        """Those that the call reaches, in their order."""
+        reached = {}
+
+        def note(frame, event, _):
+            if event == "opcode":
+                reached.setdefault((frame.f_code, frame.f_lasti))
+
+        self._run(note)
+        return list(reached)
+
+    def interrupt(self, instruction, error):
+        """Run the call, and raise an error before an instruction.
+
+        Returns:
+            What came out of the call, and whether the instruction was reached.
+        """
+        reached = []
+
+        def throw(frame, event, _):
+            if event == "opcode" and (frame.f_code, frame.f_lasti) == instruction and not reached:
+                reached.append(instruction)
+                raise error
+
+        try:
+            self._run(throw)
+        except BaseException as raised:
+            raised.__traceback__ = None  # it keeps the frames alive
+            return raised, bool(reached)
+        return None, bool(reached)
+
+    def _run(self, note):
+        files = self._files
+
+        def enter(frame, event, _):
+            code = frame.f_code
+            # The code of torch's own method has our instructions in it (`hooks/torch/call_code.py`).
+            ours = code is Module._call_impl.__code__ or code.co_filename.startswith(files)
+            if event != "call" or not ours:
+                return None
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+
+            def local(frame, event, argument):
+                note(frame, event, argument)
+                return local
+
+            return local
+
+        before = sys.gettrace()
+        sys.settrace(enter)
+        try:
+            self._call()
+        finally:
+            sys.settrace(before)
+
+
+def named(instructions):
+    """The functions that instructions are in."""
+    return {getattr(code, "co_qualname", code.co_name) for code, _ in instructions}
