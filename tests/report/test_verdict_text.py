@@ -26,7 +26,7 @@ WAITING = served(30, before_s=0.05, duration_s=0.04, after_s=0.01, pause_s=0.0, 
 
 def test_the_answer_comes_first():
     """A sentence, the bar, and why, what to do, the gain, and how to check it."""
-    lines = printed(WAITING, 160)
+    lines = printed(WAITING, 1000)
 
     assert (
         "forward Net: the device is idle 60% of the time while requests wait for the CPU. "

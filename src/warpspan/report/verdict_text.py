@@ -52,7 +52,7 @@ def render_advice(advice: Advice, console: Console) -> RenderableType:
         parts.append(Text(printable(verdict.sentence), "bold"))
         if at == 0:
             parts += _ledgers(advice.ledgers, console)
-        parts += [*map(_indented, _body(verdict)), Text()]
+        parts += [*(_indented(part) if part else Text() for part in _body(verdict)), Text()]
     others = advice.verdicts[_WHOLE:]
     parts += [Text(printable(verdict.sentence)) for verdict in others[:_SENTENCES]]
     if len(others) > _SENTENCES:
@@ -121,18 +121,19 @@ def _cells(times_s: Sequence[float], width: int) -> list[int]:
     return cells
 
 
-def _body(verdict: Verdict) -> Iterator[RenderableType]:
+def _body(verdict: Verdict) -> Iterator[RenderableType | None]:
+    """The parts under the sentence; None is an empty line."""
     for finding in verdict.bottlenecks:
         if finding.id != Cause.CANT_TELL:
-            yield Text()
+            yield None
             yield _finding(verdict, finding)
     if verdict.findings:
-        yield Text()
+        yield None
     for finding in verdict.findings:
         yield _also(finding)
     told = verdict.bottlenecks[0].id != Cause.CANT_TELL
     if verdict.cant_tell:
-        yield Text()
+        yield None
     for unknown in verdict.cant_tell:
         yield _unknown(unknown, style="dim" if told else "")
     if verdict.warm_up_count:

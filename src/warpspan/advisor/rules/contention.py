@@ -141,6 +141,7 @@ def _advice(subject: Subject, low: _Level) -> str:
             "that wait into one batch."
         )
     return (
-        f"Let only {few} run at once (a semaphore around the model) and put the requests that "
-        "wait into one batch; or give each its own cores: torch.set_num_threads(cores // workers)."
+        f"Let only {few} run at once (a semaphore around the model): requests then wait before the "
+        "model instead of inside it, and those that wait fit into one batch. Or give each its own "
+        "cores: torch.set_num_threads(cores // workers)."
     )
