@@ -77,41 +77,34 @@ def verdicts(advice: Advice) -> str:
 
 
 def _verdict(one: Verdict) -> str:
-    also = "".join(_finding(finding, level=4) for finding in one.findings)
+    also = "".join(_finding(finding) for finding in one.findings)
     unknown = "".join(map(_unknown, one.cant_tell))
+    unknown = unknown and f"<ul>{unknown}</ul>"
     warm_up = (
         f'<p class="note">{plural(one.warm_up_count, "inference")} at the start set aside as warm-up.</p>'
         if one.warm_up_count
         else ""
     )
-    kind = (
-        "unknown"
-        if one.bottlenecks[0].id is Cause.CANT_TELL
-        else one.bottlenecks[0].confidence.value
-    )
+    first = one.bottlenecks[0]
+    kind = "unknown" if first.id is Cause.CANT_TELL else first.confidence.value
+    named = (finding for finding in one.bottlenecks if finding.id is not Cause.CANT_TELL)
     return (
         f'<article class="card verdict {kind}"><h3>{text(one.sentence)}</h3>'
-        + "".join(
-            _finding(finding, level=4)
-            for finding in one.bottlenecks
-            if finding.id is not Cause.CANT_TELL
-        )
-        + (
-            f"<details><summary>{plural(len(one.findings), 'further finding')}</summary>{also}</details>"
-            if also
-            else ""
-        )
-        + (
-            f"<details{'' if kind != 'unknown' else ' open'}><summary>What can't be told</summary><ul>{unknown}</ul></details>"
-            if unknown
-            else ""
-        )
-        + warm_up
-        + "</article>"
+        f"{''.join(map(_finding, named))}"
+        + _details(plural(len(one.findings), "further finding"), also)
+        + _details("What can't be told", unknown, shown=kind == "unknown")
+        + f"{warm_up}</article>"
     )
 
 
-def _finding(one: Finding, level: int) -> str:
+def _details(summary: str, inside: str, *, shown: bool = False) -> str:
+    """What is folded away, nothing where it is empty."""
+    if not inside:
+        return ""
+    return f"<details{' open' * shown}><summary>{text(summary)}</summary>{inside}</details>"
+
+
+def _finding(one: Finding) -> str:
     badges = [f'<span class="badge id">{text(one.id.value.replace("_", " "))}</span>']
     badges.append(f'<span class="badge {one.confidence.value}">{text(one.confidence.value)}</span>')
     if one.share is not None:
@@ -123,7 +116,7 @@ def _finding(one: Finding, level: int) -> str:
         for name, value in one.evidence.items()
     )
     return (
-        f'<div class="finding"><h{level} class="badges">{"".join(badges)}</h{level}>'
+        f'<div class="finding"><h4 class="badges">{"".join(badges)}</h4>'
         f"<p>{text(one.what)}</p><p><strong>Do:</strong> {text(one.advice)}</p>"
         f'<p><strong>Check:</strong> {text(one.check)}</p><dl class="evidence">{evidence}</dl></div>'
     )

@@ -239,7 +239,7 @@
           ctx.fillStyle = color(reason || KINDS[lane.kind]) || color("other");
           ctx.fillRect(from, top + 2 * ratio, wide, height - 4 * ratio);
           if (wide > 60 * ratio) {
-            ctx.fillStyle = color("card");
+            ctx.fillStyle = color(reason === "no_demand" ? "ink" : "card");
             ctx.fillText(short(ctx, name, wide - 8 * ratio), from + 4 * ratio, middle);
           }
         }
