@@ -32,7 +32,7 @@ test: $(VENV)/.ready ## The environment and all tests
 check: lint test ## Before a commit: format, lint, types, import contract, names, all tests
 
 .PHONY: check-all
-check-all: check demo test-oldest test-newest-python test-export test-virtual-gpu test-recipes test-lowest test-backends ## All there is, whole
+check-all: check demo test-oldest test-newest-python test-export test-virtual-gpu test-recipes test-lowest test-backends test-tensorflow test-programs ## All there is, whole
 
 .PHONY: lint
 lint: $(VENV)/.ready ## The checks that need no test run
@@ -83,6 +83,22 @@ test-tensorflow: $(VENV)/.ready .cache/tensorflow/.ready ## The tests on profile
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .cache/tensorflow
 	$(UV) pip install --quiet --python .cache/tensorflow/bin/python --requirements $<
 	@touch $@
+
+.PHONY: test-programs
+test-programs: $(VENV)/.ready .cache/programs/.ready ## The tests on real programs of many kinds
+	WARPSPAN_PROGRAMS=.cache/programs/bin/python \
+	  $(BIN)/python -m pytest $(SPREAD) $(or $(TESTS),tests/programs) $(PYTEST_ARGS)
+
+.cache/programs/.ready: tests/programs/requirements.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .cache/programs
+	$(UV) pip sync --quiet --python .cache/programs/bin/python $<
+	$(UV) pip install --quiet --python .cache/programs/bin/python --no-deps --editable .
+	@touch $@
+
+.PHONY: lock-programs
+lock-programs: $(UV) ## Resolve the packages of test-programs again
+	$(UV) pip compile tests/programs/requirements.in --constraint requirements.lock --quiet \
+	  --python-version 3.11 --no-header --no-annotate --output-file tests/programs/requirements.txt
 
 .PHONY: test-virtual-gpu
 test-virtual-gpu: $(VENV)/.ready ## The tests on a GPU, on a virtual one under the CUDA build of torch
