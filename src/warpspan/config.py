@@ -185,6 +185,13 @@ class Settings:
         "`package.module:Class.method,package.module:function`.",
         "entry_points.md",
     )
+    methods: bool = _option(
+        True,
+        FLAG,
+        "Record a method that calls parts of its own module, such as `model.encode_text(x)`, as one "
+        "inference; `false` records each part.",
+        "entry_points.md",
+    )
     memory: bool = _option(True, FLAG, "Read the allocator's counters around each inference.")
     transfers: bool = _option(
         True,

@@ -15,6 +15,9 @@ OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS = "OTEL_PYTHON_WARPSPAN_EXCLUDED_MODELS"
 OTEL_PYTHON_WARPSPAN_ENTRY_POINTS = "OTEL_PYTHON_WARPSPAN_ENTRY_POINTS"
 """Methods and functions each call of which is one inference, such as `package.module:Class.method,package.module:function`. Give names such as package.module:Class.method, separated by commas; default none."""
 
+OTEL_PYTHON_WARPSPAN_METHODS = "OTEL_PYTHON_WARPSPAN_METHODS"
+"""Record a method that calls parts of its own module, such as `model.encode_text(x)`, as one inference; `false` records each part. Give true or false; default `true`."""
+
 OTEL_PYTHON_WARPSPAN_MEMORY = "OTEL_PYTHON_WARPSPAN_MEMORY"
 """Read the allocator's counters around each inference. Give true or false; default `true`."""
 

@@ -50,6 +50,7 @@ class ModelInfo:
         "device",
         "exports",
         "has_state",
+        "holder",
         "is_leaf",
         "layout",
         "library",
@@ -86,6 +87,8 @@ class ModelInfo:
         self.recorded = True
         self.runtime_device: Any = None
         self.start: tuple[str, dict[str, Any]] | None = None
+        # The module whose method called it last, and whether it is in that module.
+        self.holder: tuple[weakref.ref[torch.nn.Module], bool] | None = None
         # How many more of its calls are searched for a KV cache.
         self.cache_looks = _CACHE_LOOKS
         self._facts: Model | None = None

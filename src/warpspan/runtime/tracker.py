@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
@@ -27,6 +28,7 @@ from warpspan.runtime.admission import (
     is_compiling,
     tracing_state,
 )
+from warpspan.runtime.callers import DEPTH, Callers, Method, MethodWindow
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current, is_open, leave
 from warpspan.runtime.steps import HasSteps, LoopScope, MarkedStep, RepeatedStep, StepScope
 from warpspan.runtime.transfer_attribution import TransferAttribution
@@ -36,6 +38,7 @@ from warpspan.runtime.window import SpanSource, Window, disown
 Scope: TypeAlias = RepeatedStep | Skipped | StepScope | Window
 
 _is_grad_enabled = torch.is_grad_enabled
+_getframe = sys._getframe
 _same_process = forks.mark
 _QUEUE_FULL = DropReason.QUEUE_FULL.value
 
@@ -82,6 +85,7 @@ class Tracker:
         self.attribution = TransferAttribution(spans)
         self.registry = ModelRegistry(self.admission.of_model)
         self.graphs = Graphs()
+        self.callers = Callers() if settings.methods else None
         self.runtime_devices = self._make_runtime_devices()
 
     def open_call(
@@ -106,7 +110,7 @@ class Tracker:
             if self.graphs.open and (graph := self.graphs.here()) is not None:
                 return self._capture(graph, module, args, kwargs)
             if outer is not NO_SCOPE:
-                if not outer.takes_steps:
+                if not outer.takes_steps or type(outer) is MethodWindow:
                     outer = self.innermost()
                 if outer.takes_steps:
                     return self._open_step(outer, module, args, kwargs)
@@ -114,10 +118,45 @@ class Tracker:
             model_info = self.registry.model_info(module)
             if training or not model_info.recorded:
                 return self._not_admitted(model_info, training=training)
+            callers = self.callers
+            if callers is not None:
+                frame = _getframe(DEPTH)
+                if frame.f_code is not callers.plain:
+                    method = callers.enclosing(frame, model_info, module)
+                    if method is not None:
+                        return self._open_method(method, module, args, kwargs)
             return self._open_admitted(model_info, args, kwargs)
         except Exception as error:
             guard.caught("begin", error)
             return self.admission.skip(SkipReason.FAULT)
+
+    def _open_method(
+        self, method: Method, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Scope | None:
+        """The first step of a method that calls parts of its module; the method is the inference."""
+        if method.constructs:
+            return self.admission.skip(SkipReason.CONSTRUCTION)
+        model_info = self.registry.model_info(method.owner)
+        if not model_info.recorded:
+            return self.admission.skip(model_info.skip_reason or SkipReason.FAULT)
+        runtime_device = self.runtime_devices.at(model_info.device)
+        window = self.open(
+            runtime_device,
+            *start_of(method.operation, model_info.name, runtime_device),
+            method.operation,
+            model_info,
+            takes_steps=True,
+            cpu_time=asyncio._get_running_loop() is None,
+            kind=MethodWindow,
+        )
+        if not isinstance(window, MethodWindow):
+            return window
+        try:
+            window.follow(method.frame)
+            return self._open_step(window, module, args, kwargs)
+        except BaseException:
+            window.close()
+            raise
 
     def _not_admitted(self, model_info: ModelInfo, *, training: bool) -> Skipped | None:
         reason = SkipReason.TRAINING if training else model_info.skip_reason or SkipReason.FAULT
@@ -275,6 +314,7 @@ class Tracker:
         takes_steps: bool = False,
         nested: bool = False,
         cpu_time: bool = True,
+        kind: type[Window] = Window,
     ) -> Skipped | Window:
         """Open an inference; the arguments are those of `Window`, and its span's begin."""
         has_timeline = runtime_device.timeline is not None
@@ -293,7 +333,7 @@ class Tracker:
         span = self._spans.start(name, attributes, start_ns)
         if span is None:
             return self.admission.skip(SkipReason.SUPPRESSED)
-        window = Window(
+        window = kind(
             runtime_device,
             span,
             start_ns,
@@ -340,6 +380,9 @@ class Tracker:
         One may have ended where it could not be left: on another thread, or out of turn.
         """
         scope = current.get()
+        if type(scope) is MethodWindow and scope.has_left(self.callers):
+            scope.close()
+            scope = current.get()
         while not is_open(scope) and leave(scope):
             if isinstance(scope, Window):
                 self._spans.leave(scope.span)
