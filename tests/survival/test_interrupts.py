@@ -64,9 +64,9 @@ class Survivor:
 
     def run(self):
         """All of it; the instructions at which it interrupted."""
-        for _ in range(WARM):  # what is looked at in the first calls only
-            self._call()
         instructions = Instructions(self._call)
+        for _ in range(WARM):  # what is looked at in the first calls only
+            instructions.all()
         reached = instructions.all()
         wrong = []
         for number, instruction in enumerate(reached):
