@@ -151,7 +151,10 @@ class MethodWindow(Window):
         self._frame_id = id(frame)
         self._code = frame.f_code
         self._thread_id = threading.get_ident()
-        frame.f_locals[_VARIABLE] = _Ended(self)
+        variables = frame.f_locals
+        if _LOCALS_ARE_SHARED:  # a copy, which would keep all it names until the frame ends
+            variables.clear()
+        variables[_VARIABLE] = _Ended(self)
 
     def step(
         self, model: ModelInfo | None, seen: Seen | None, call: Call | None = None
