@@ -29,7 +29,7 @@ from warpspan.runtime.steps import Call, StepScope
 from warpspan.runtime.window import Window
 
 #: The frames between `open_call` and the caller of a module, which is the one at this depth.
-DEPTH = 3
+DEPTH = 4
 #: A method that runs longer is a program's main loop: it ends, and its calls count by themselves.
 LONGEST_NS = 120_000_000_000
 _VARIABLE = "__warpspan__"
