@@ -1,5 +1,6 @@
 """A method that calls parts of its own module is one inference, as its user counts."""
 
+import _thread
 import gc
 import threading
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import warpspan
+from warpspan import guard
 from warpspan.instrumentor import active_tracker
 from warpspan.runtime.scopes import NO_SCOPE, current
 
@@ -194,6 +196,18 @@ def test_nothing_is_kept_alive(telemetry):
 def test_a_method_lets_go_of_its_variables(net):
     """What it has no more is freed while it runs, as without warpspan."""
     assert [True, True, True] == [net.let_go(torch.ones(2, 4)) for _ in range(3)]
+
+
+def test_a_call_that_no_python_code_makes(telemetry, net):
+    """A thread that begins with the model's call gives its span."""
+    done = _thread.allocate_lock()
+    done.acquire()
+    handle = net.register_forward_hook(lambda *_: done.release())
+    _thread.start_new_thread(net, (X,))
+    assert done.acquire(timeout=60)
+    handle.remove()
+    assert [("forward Net", None, 2)] == spans(telemetry)
+    assert {} == guard.faults
 
 
 def test_inside_another_inference(telemetry, net):

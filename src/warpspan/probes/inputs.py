@@ -33,6 +33,7 @@ _EDGES = ("edge_index", "adj", "adj_t", "adjacency", "adjacency_matrix")
 # Of an input that is no tensor, how many items it has.
 Seen: TypeAlias = tuple[torch.Size, torch.dtype, str | None, Layout] | int
 
+_Tensor = torch.Tensor
 _INTEGERS = frozenset({torch.int64, torch.int32})
 
 
@@ -48,10 +49,14 @@ def look(
     """
     if args:
         first = args[0]
-        if isinstance(first, torch.Tensor):
-            if first.is_nested:
+        if isinstance(first, _Tensor):
+            # Strided nested tensors have no shape, those with jagged layout are a class of their own.
+            if type(first) is not _Tensor and first.is_nested:
                 return first.size(0)
-            shape, dtype = first.shape, first.dtype
+            try:
+                shape, dtype = first.shape, first.dtype
+            except RuntimeError:
+                return first.size(0)
             if (kwargs or len(args) > 1) and _has_edges(shape, dtype, args, kwargs):
                 layout = UNKNOWN
             return shape, dtype, None, layout
@@ -69,12 +74,12 @@ def look(
 def _named(values: Mapping[str, Any], layout: Layout) -> Seen | None:
     for name in _NAMES:
         value = values.get(name)
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, _Tensor):
             return value.shape, value.dtype, name, BATCH_FIRST
     if any(name in values for name in _EDGES):
         layout = UNKNOWN
     for value in values.values():
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, _Tensor):
             return value.shape, value.dtype, None, layout
     return None
 
@@ -86,7 +91,7 @@ def _has_edges(
     if kwargs and any(name in kwargs for name in _EDGES):
         return True
     second = args[1] if len(args) > 1 else None
-    if not isinstance(second, torch.Tensor) or len(shape) != 2 or not dtype.is_floating_point:
+    if not isinstance(second, _Tensor) or len(shape) != 2 or not dtype.is_floating_point:
         return False
     others = second.shape
     if len(others) != 2:

@@ -111,7 +111,7 @@ class ModelInfo:
         return (
             anchor is not None
             and anchor.device == self._anchor_device
-            and anchor.dtype == self._dtype
+            and anchor.dtype is self._dtype
             and "_hf_hook" not in module.__dict__
         )
 

@@ -120,7 +120,10 @@ class Tracker:
                 return self._not_admitted(model_info, training=training)
             callers = self.callers
             if callers is not None:
-                frame = _getframe(DEPTH)
+                try:
+                    frame = _getframe(DEPTH)
+                except ValueError:  # nothing of Python called it
+                    return self._open_admitted(model_info, args, kwargs)
                 if frame.f_code is not callers.plain:
                     method = callers.enclosing(frame, model_info, module)
                     if method is not None:
