@@ -188,3 +188,26 @@ def test_a_model_that_is_offloaded_later_is_looked_at_again(registry):
 def test_a_model_on_meta_without_hooks_has_shapes_only(registry):
     """Nobody says where it would run."""
     assert torch.device("meta") == registry.model_info(nn.Linear(2, 2, device="meta")).device
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A process group of this process alone."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sharded_model_has_the_name_of_its_own_class(registry, one_process):
+    """FSDP2 gives it a class `FSDPSequential`, made of its own."""
+    sharding = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(sharding, "fully_shard"):
+        pytest.skip("this torch has it elsewhere")
+    model = nn.Sequential(nn.Linear(2, 2))
+    sharding.fully_shard(model, mesh=one_process)
+    assert ("FSDPSequential", "Sequential") == (
+        type(model).__name__,
+        registry.model_info(model).name,
+    )

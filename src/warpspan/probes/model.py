@@ -24,6 +24,8 @@ _WRAPPERS = {
 }
 # Then a model that neither took nor returned a KV cache is taken for one without.
 _CACHE_LOOKS = 4
+# fully_shard() and replicate() give a model a class made of one of these and its own.
+_SHARDED = frozenset({"FSDPModule", "FSDP", "DDP", "ReplicateModule"})
 # A compiled engine in the place of parameters.
 _ENGINES = "torch_tensorrt"
 _AO_QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
@@ -194,7 +196,15 @@ def _layout(module: torch.nn.Module) -> Layout:
 def _class_name(module: torch.nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return str(getattr(module, "original_name", type(module).__name__))
-    return type(module).__name__
+    kind = type(module)
+    bases = kind.__bases__
+    if (
+        len(bases) == 2
+        and bases[0].__name__ in _SHARDED
+        and kind.__name__.endswith(bases[1].__name__)
+    ):
+        return bases[1].__name__
+    return kind.__name__
 
 
 def _is_compiled(module: torch.nn.Module) -> bool:
