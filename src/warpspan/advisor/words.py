@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from warpspan.advisor.subject import Subject
@@ -73,10 +74,16 @@ def _doing(one: Finding) -> str:
     """What the host does meanwhile, where it is known: ` (preprocess → resize)`."""
     functions = one.evidence.get("functions")
     if isinstance(functions, list):
-        # `app.py(7): preprocess 98%`
-        names = [name.rsplit(" ", 1)[0].rsplit(": ", 1)[-1] for name in functions]
+        names = [_function(name) for name in functions]
         return f" ({' → '.join(names)})"
     prepared_s = one.evidence.get("pre_and_postprocessing_s")
     if isinstance(prepared_s, float) and one.time_s and prepared_s >= one.time_s / 2:
         return " (pre- and post-processing)"
     return ""
+
+
+def _function(name: str) -> str:
+    """`preprocess` of `app.py(7): preprocess 98%`, `resize` of `<built-in method resize of …> 98%`."""
+    name = name.rsplit(" ", 1)[0].rsplit(": ", 1)[-1]
+    built_in = re.match(r"<built-in (?:method|function) (\w+)", name)
+    return built_in[1] if built_in else name
