@@ -56,7 +56,13 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
     if not subject.on_gpu:
         on_core = _on_core(subject)
         if on_core is not None and on_core < ON_CORE.value and _alone(subject):
-            return  # it sleeps, or waits for something that is no processor
+            yield Unknown(
+                Cause.DEVICE,
+                f"what the calling thread waited for: it was on a core for {share(on_core)} of the "
+                "inferences' time, and slept or had none for the rest",
+                "look at the load of the machine (uptime) and for waits inside the inference",
+            )
+            return
     use = _from_kernels(subject) if subject.is_traced else _from_counters(subject)
     cause = _cause(use)
     yield finding(
