@@ -56,8 +56,13 @@ def sentence(subject: Subject, bottlenecks: Sequence[Finding]) -> str:
         return said
     verb = "make" if first.id in _MAKE else "makes"
     verb = "could make" if first.confidence == Confidence.POSSIBLE else verb
-    what = "each inference" if first.id == Cause.CONTENTION else "it"
-    return f"{said} {remedy} {verb} {what} up to {digits(most)} times faster."
+    if first.id == Cause.CONTENTION:
+        # The throughput is the device's: it does not change with the number of those that share it.
+        return (
+            f"{said} {remedy} {verb} each inference up to {digits(most)} times faster; requests then "
+            "wait before it."
+        )
+    return f"{said} {remedy} {verb} it up to {digits(most)} times faster."
 
 
 def _says(subject: Subject, one: Finding) -> str:

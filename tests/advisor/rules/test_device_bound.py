@@ -82,6 +82,11 @@ def test_a_coroutine_that_sleeps_keeps_no_processor_busy():
     assert "on a core for 10%" in found.cant_tell[0].missing
 
 
+def test_without_processor_time_it_is_not_known():
+    """As in an event loop, where an inference may as well sleep."""
+    assert (["cant_tell"], [], ["device"]) == named(verdict(series(30, every_s=0.05)))
+
+
 def test_nothing_is_nothing():
     """Without device times nothing is known of a GPU."""
     held = [

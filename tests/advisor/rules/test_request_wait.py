@@ -33,7 +33,8 @@ def test_requests_wait_for_the_host(fields):
 
 def test_nearly_a_tenth_is_none():
     """Nine percent of the time."""
-    found = verdict(served(30, before_s=0.09, duration_s=0.91, after_s=0, pause_s=0))
+    timing = {"cpu_time_s": 0.9}
+    found = verdict(served(30, before_s=0.09, duration_s=0.91, after_s=0, pause_s=0, timing=timing))
 
     assert (["device"], [], []) == named(found)
 
