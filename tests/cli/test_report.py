@@ -69,9 +69,7 @@ def test_table(here):
     done = report("a.jsonl")
     lines = done.stdout.splitlines()
     assert (0, "") == (done.returncode, done.stderr)
-    assert (
-        "forward Net: the processor itself is the limit: it is busy 100% of the time." == lines[0]
-    )
+    assert "forward Net: what held it back can't be told." == lines[0]
     first = lines.index("2 inferences in 2.00 s")
     cells = " ".join(lines[first + 5].split())
     assert "forward Net 2 1.00 1.00 s 1.00 s 1.00 s cpu" == cells
@@ -130,15 +128,22 @@ def test_json(here):
             "device_type": "cpu",
             "bottlenecks": [
                 {
-                    "id": "device",
+                    "id": "cant_tell",
                     "confidence": "possible",
-                    "share": 1.0,
+                    "share": None,
                     "ceiling_gain": None,
-                    "evidence": {"busy_share": 1.0},
+                    "evidence": {"busy_s": 1.0},
                 }
             ],
             "findings": [],
-            "cant_tell": [],
+            "cant_tell": [
+                {
+                    "id": "device",
+                    "missing": "whether the processor worked: inferences in an event loop, or that "
+                    "change their thread, have no processor time",
+                    "how": "run the model on one thread (asyncio.to_thread)",
+                }
+            ],
             "rules": 1,
         }
     ] == summary["verdicts"]

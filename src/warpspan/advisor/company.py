@@ -5,6 +5,24 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from statistics import median
+
+from warpspan.advisor.timeline import Window
+
+_SEEN_SHARE = 0.25
+"""If fewer of the others have a span, most of them were sampled out."""
+
+
+def company(windows: Sequence[Window]) -> list[float]:
+    """How many inferences were on a device on average during each of these, itself included.
+
+    From their times; where most of the spans were sampled out, from what the inferences counted.
+    """
+    means = mean_concurrency([(window.start_ns, window.end_ns) for window in windows])
+    counted = [window.inference.timing.concurrency or 1 for window in windows]
+    if not windows or median(means) - 1 >= _SEEN_SHARE * (median(counted) - 1):
+        return means
+    return [float(count) for count in counted]
 
 
 def mean_concurrency(times: Sequence[tuple[int, int]]) -> list[float]:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from warpspan.advisor import from_records, from_traces
-from warpspan.advisor.company import mean_concurrency
+from warpspan.advisor.company import company
 from warpspan.advisor.ledger import Idle
 from warpspan.advisor.observation import Observation
 from warpspan.advisor.timeline import Key, Timeline, Window, key_of
@@ -174,16 +174,12 @@ def subjects(observation: Observation) -> tuple[list[Timeline], list[Subject]]:
     for inference in observation.inferences:
         groups[key_of(inference)].append(inference)
     ordered = sorted(groups.items(), key=lambda item: tuple(map(str, item[0])))
-    company = {
+    beside = {
         id(window.inference): mean
         for line in lines
-        for window, mean in zip(
-            line.windows,
-            mean_concurrency([(window.start_ns, window.end_ns) for window in line.windows]),
-            strict=True,
-        )
+        for window, mean in zip(line.windows, company(line.windows), strict=True)
     }
-    return lines, [_subject(key, held, lines, observation, company) for key, held in ordered]
+    return lines, [_subject(key, held, lines, observation, beside) for key, held in ordered]
 
 
 def _subject(
@@ -191,11 +187,11 @@ def _subject(
     held: list[Inference],
     lines: Iterable[Timeline],
     observation: Observation,
-    company: dict[int, float],
+    beside: dict[int, float],
 ) -> Subject:
     held.sort(key=lambda one: (one.start_ns, one.duration_s, one.span_id))
     begun = not observation.forgotten and not observation.traces
-    warm_up = _warm_up(held, company, begun=begun)
+    warm_up = _warm_up(held, beside, begun=begun)
     cold = {id(one) for one in warm_up}
     warm = tuple(one for one in held if id(one) not in cold)
     parts = [_part(key, line, cold) for line in lines]
@@ -203,7 +199,7 @@ def _subject(
         key=key,
         seen=len(held),
         inferences=warm,
-        company=tuple(company.get(id(one), 1.0) for one in warm),
+        company=tuple(beside.get(id(one), 1.0) for one in warm),
         warm_up=warm_up,
         parts=tuple(part for part in parts if part is not None),
         observation=observation,
@@ -211,13 +207,13 @@ def _subject(
 
 
 def _warm_up(
-    held: Sequence[Inference], company: dict[int, float], *, begun: bool
+    held: Sequence[Inference], beside: dict[int, float], *, begun: bool
 ) -> tuple[Inference, ...]:
     """The first inferences of each process, while they are slow; the very first one in any case.
 
     Args:
         held: by start.
-        company: how many ran during each of them on average, by its identity.
+        beside: how many ran during each of them on average, by its identity.
         begun: whether the first one that was observed is the first one of its process.
     """
     by_process: defaultdict[str, list[Inference]] = defaultdict(list)
@@ -227,7 +223,7 @@ def _warm_up(
     for of_process in by_process.values():
         if len(of_process) < 2:
             continue
-        alone = sorted(of_process, key=lambda one: company.get(id(one), 1.0))[:_COMPARED]
+        alone = sorted(of_process, key=lambda one: beside.get(id(one), 1.0))[:_COMPARED]
         slow_s = _WARM_UP_FACTOR * median(one.duration_s for one in alone)
         most = max(min(_WARM_UP_MOST, round(_WARM_UP_SHARE * len(of_process))), 1)
         for at, inference in enumerate(of_process[:most]):

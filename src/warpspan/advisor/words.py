@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from warpspan.advisor.subject import Subject
@@ -55,14 +56,39 @@ def sentence(subject: Subject, bottlenecks: Sequence[Finding]) -> str:
         return said
     verb = "make" if first.id in _MAKE else "makes"
     verb = "could make" if first.confidence == Confidence.POSSIBLE else verb
-    what = "each inference" if first.id == Cause.CONTENTION else "it"
-    return f"{said} {remedy} {verb} {what} up to {digits(most)} times faster."
+    if first.id == Cause.CONTENTION:
+        # The throughput is the device's: it does not change with the number of those that share it.
+        return (
+            f"{said} {remedy} {verb} each inference up to {digits(most)} times faster; requests then "
+            "wait before it."
+        )
+    return f"{said} {remedy} {verb} it up to {digits(most)} times faster."
 
 
 def _says(subject: Subject, one: Finding) -> str:
     part = "" if one.share is None else share(one.share)
-    return _SAYS[one.id].format(
+    said = _SAYS[one.id].format(
         share=part,
         device="device" if subject.on_gpu else "model",
         processor="device" if subject.on_gpu else "processor",
     )
+    return f"{said}{_doing(one)}" if one.id == Cause.REQUEST_WAIT else said
+
+
+def _doing(one: Finding) -> str:
+    """What the host does meanwhile, where it is known: ` (preprocess → resize)`."""
+    functions = one.evidence.get("functions")
+    if isinstance(functions, list):
+        names = [_function(name) for name in functions]
+        return f" ({' → '.join(names)})"
+    prepared_s = one.evidence.get("pre_and_postprocessing_s")
+    if isinstance(prepared_s, float) and one.time_s and prepared_s >= one.time_s / 2:
+        return " (pre- and post-processing)"
+    return ""
+
+
+def _function(name: str) -> str:
+    """`preprocess` of `app.py(7): preprocess 98%`, `resize` of `<built-in method resize of …> 98%`."""
+    name = name.rsplit(" ", 1)[0].rsplit(": ", 1)[-1]
+    built_in = re.match(r"<built-in (?:method|function) (\w+)", name)
+    return built_in[1] if built_in else name

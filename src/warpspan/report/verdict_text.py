@@ -123,15 +123,17 @@ def _cells(times_s: Sequence[float], width: int) -> list[int]:
 
 def _body(verdict: Verdict) -> Iterator[RenderableType | None]:
     """The parts under the sentence; None is an empty line."""
+    told = verdict.bottlenecks[0].id != Cause.CANT_TELL
     for finding in verdict.bottlenecks:
         if finding.id != Cause.CANT_TELL:
             yield None
             yield _finding(verdict, finding)
-    if verdict.findings:
+    if verdict.findings or not (told or verdict.cant_tell):
         yield None
+    if not (told or verdict.cant_tell):
+        yield Text(printable(verdict.bottlenecks[0].what))
     for finding in verdict.findings:
         yield _also(finding)
-    told = verdict.bottlenecks[0].id != Cause.CANT_TELL
     if verdict.cant_tell:
         yield None
     for unknown in verdict.cant_tell:

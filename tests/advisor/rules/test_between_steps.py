@@ -30,6 +30,6 @@ def test_loops_without_times_of_steps_say_nothing():
     """Nothing is guessed."""
     loop = Loop(generation=Generation(decode_s=0.9))
 
-    found = verdict(series(25, every_s=1.0, duration_s=1.0, loop=loop))
+    found = verdict(series(25, 1.0, 1.0, loop=loop, timing={"cpu_time_s": 1.0}))
 
     assert (["device"], [], []) == named(found)

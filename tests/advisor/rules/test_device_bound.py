@@ -76,7 +76,15 @@ def test_a_coroutine_that_sleeps_keeps_no_processor_busy():
     """The thread was on a core for a tenth of the time."""
     held = series(30, every_s=0.05, timing={"cpu_time_s": 0.005})
 
-    assert (["cant_tell"], [], []) == named(verdict(held))
+    found = verdict(held)
+
+    assert (["cant_tell"], [], ["device"]) == named(found)
+    assert "on a core for 10%" in found.cant_tell[0].missing
+
+
+def test_without_processor_time_it_is_not_known():
+    """As in an event loop, where an inference may as well sleep."""
+    assert (["cant_tell"], [], ["device"]) == named(verdict(series(30, every_s=0.05)))
 
 
 def test_nothing_is_nothing():

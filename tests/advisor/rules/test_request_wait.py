@@ -33,7 +33,8 @@ def test_requests_wait_for_the_host(fields):
 
 def test_nearly_a_tenth_is_none():
     """Nine percent of the time."""
-    found = verdict(served(30, before_s=0.09, duration_s=0.91, after_s=0, pause_s=0))
+    timing = {"cpu_time_s": 0.9}
+    found = verdict(served(30, before_s=0.09, duration_s=0.91, after_s=0, pause_s=0, timing=timing))
 
     assert (["device"], [], []) == named(found)
 
@@ -129,6 +130,7 @@ def test_a_recording_names_the_functions():
     assert ["request_wait"] == named(found)[0]
     names = [text.rsplit(" ", 1)[0] for text in found.bottlenecks[0].evidence["functions"]]
     assert ["app.py(7): preprocess", "PIL/Image.py(2000): resize"] == names
+    assert "while requests wait for the CPU (preprocess → resize)." in found.sentence
 
 
 def test_a_recording_without_functions_can_not_tell():

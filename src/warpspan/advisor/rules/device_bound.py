@@ -55,8 +55,22 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
         return  # what it ran inside its device time is not known; `launch` says so
     if not subject.on_gpu:
         on_core = _on_core(subject)
-        if on_core is not None and on_core < ON_CORE.value and _alone(subject):
-            return  # it sleeps, or waits for something that is no processor
+        if on_core is None:
+            yield Unknown(
+                Cause.DEVICE,
+                "whether the processor worked: inferences in an event loop, or that change their "
+                "thread, have no processor time",
+                "run the model on one thread (asyncio.to_thread)",
+            )
+            return
+        if on_core < ON_CORE.value and _alone(subject):
+            yield Unknown(
+                Cause.DEVICE,
+                f"what the calling thread waited for: it was on a core for {share(on_core)} of the "
+                "inferences' time, and slept or had none for the rest",
+                "look at the load of the machine (uptime) and for waits inside the inference",
+            )
+            return
     use = _from_kernels(subject) if subject.is_traced else _from_counters(subject)
     cause = _cause(use)
     yield finding(
