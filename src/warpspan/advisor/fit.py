@@ -11,6 +11,8 @@ from warpspan.records import Inference
 
 _FEW_SIZES = 3
 _COMPANY = 1.5
+_MOST_POINTS = 200
+"""Of more sizes, evenly spread ones: each pair of sizes has a slope."""
 _EACH = 20
 """Three sizes give a fit, or two with twenty inferences each."""
 
@@ -83,6 +85,7 @@ def fit(inferences: Sequence[Inference], company: Sequence[float]) -> Fit | None
     if not enough:
         return None
     points = sorted((size, median(held), len(held)) for size, held in times.items())
+    points = points[:: -(-len(points) // _MOST_POINTS)]
     seen = [size for one in inferences if (size := size_of(one, unit)) is not None]
     return Fit(*_line(points), len(times), median(seen), max(seen), unit)
 

@@ -61,8 +61,22 @@ def sentence(subject: Subject, bottlenecks: Sequence[Finding]) -> str:
 
 def _says(subject: Subject, one: Finding) -> str:
     part = "" if one.share is None else share(one.share)
-    return _SAYS[one.id].format(
+    said = _SAYS[one.id].format(
         share=part,
         device="device" if subject.on_gpu else "model",
         processor="device" if subject.on_gpu else "processor",
     )
+    return f"{said}{_doing(one)}" if one.id == Cause.REQUEST_WAIT else said
+
+
+def _doing(one: Finding) -> str:
+    """What the host does meanwhile, where it is known: ` (preprocess → resize)`."""
+    functions = one.evidence.get("functions")
+    if isinstance(functions, list):
+        # `app.py(7): preprocess 98%`
+        names = [name.rsplit(" ", 1)[0].rsplit(": ", 1)[-1] for name in functions]
+        return f" ({' → '.join(names)})"
+    prepared_s = one.evidence.get("pre_and_postprocessing_s")
+    if isinstance(prepared_s, float) and one.time_s and prepared_s >= one.time_s / 2:
+        return " (pre- and post-processing)"
+    return ""

@@ -129,6 +129,7 @@ def test_a_recording_names_the_functions():
     assert ["request_wait"] == named(found)[0]
     names = [text.rsplit(" ", 1)[0] for text in found.bottlenecks[0].evidence["functions"]]
     assert ["app.py(7): preprocess", "PIL/Image.py(2000): resize"] == names
+    assert "while requests wait for the CPU (preprocess → resize)." in found.sentence
 
 
 def test_a_recording_without_functions_can_not_tell():
