@@ -40,7 +40,8 @@ _YIELD_WAIT_S = 30.0
 _QUIET_WAIT_S = 1.0
 _LOOK_S = 0.005
 
-#: Calls a function with the windows that wait for the finisher, which stands still meanwhile.
+#: Calls a function with the windows that wait for the finisher, which stands still meanwhile; None
+#: where that is not possible now.
 Look = Callable[[Callable[[Sequence[Window]], Any]], Any]
 
 
@@ -308,7 +309,7 @@ class Captures:
                 order.started.set()
                 self._wait_for(order)
                 order.stopped_ns = clock.host_ns()
-                windows = self._look(order.done)
+                windows = self._look(order.done) or []
                 keep = bool(windows) and not self._yielding
             except BaseException:
                 self._source.stop(None)
