@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 import tracemalloc
 from collections import Counter, deque
 
@@ -53,25 +54,42 @@ class Profiler:
             path.write_text(KinetoTrace(baseTimeNanoseconds=0).json())
 
 
+def wait_until(captures):
+    """Until a capture records."""
+    deadline = time.monotonic() + 30
+    while captures.current is None:
+        assert time.monotonic() < deadline
+
+
 class Bench:
     """Captures over a queue of windows that nobody finishes."""
 
     def __init__(self, directory=None):
         self.profiler = Profiler()
         self.queue = deque()
+        self.lock = threading.RLock()
         self.captures = Captures(
             self.profiler,
-            lambda function: function(list(self.queue)),
+            self.look,
             lambda: True,
             lambda _: ("t", "s", ""),
             directory,
         )
+
+    def look(self, function):
+        """What a function makes of the windows."""
+        with self.lock:
+            return function(list(self.queue))
 
     def run(self):
         """An inference that begins and ends now."""
         window = closed_window(host(), model="Tiny")
         self.queue.append(window)
         return window
+
+    def wait_until_recording(self):
+        """Until the profiler runs."""
+        wait_until(self.captures)
 
     def wait(self):
         """Until nothing is under way."""
@@ -95,13 +113,23 @@ def test_a_scheduled_capture_takes_so_many(bench):
     before = bench.run()
     bench.captures.request(3)
     assert bench.profiler.ran.wait(30)
-    while bench.captures.current is None:
-        pass
+    bench.wait_until_recording()
     inside = [bench.run() for _ in range(3)]
     bench.wait()
     assert [None, *[Profile()] * 3] == [one.profile for one in (before, *inside)]
     assert "warpspan-capture" == bench.profiler.thread.name
     assert {"recorded": 1} == dict(bench.captures.outcomes)
+
+
+def test_no_more_than_so_many(bench):
+    """What comes on top until the profiler is off has no figures, and is known to be slowed."""
+    bench.captures.request(2)
+    bench.wait_until_recording()
+    with bench.lock:
+        inside = [bench.run() for _ in range(3)]
+    bench.wait()
+    assert [Profile(), Profile(), None] == [one.profile for one in inside]
+    assert all(map(bench.captures.was_traced, inside))
 
 
 def test_one_after_the_other(bench):
@@ -151,8 +179,7 @@ def test_a_flush_ends_a_capture(bench):
     """Somebody waits: what is there is read."""
     bench.captures.request(3)
     assert bench.profiler.ran.wait(30)
-    while bench.captures.current is None:
-        pass
+    bench.wait_until_recording()
     inside = bench.run()
     bench.captures.hurry()
     bench.wait()
@@ -323,8 +350,7 @@ def test_a_signal_asks_for_a_capture(kernels):
         with InMemoryTelemetry(deep_signal="SIGUSR2") as telemetry:
             os.kill(os.getpid(), signal.SIGUSR2)
             assert Kernels.latest.ran.wait(30)
-            while warpspan.instrumentor.active_session().captures.current is None:
-                pass
+            wait_until(warpspan.instrumentor.active_session().captures)
             run(kernels)
             (record,) = telemetry.records()
         assert 1 == record.profile.kernel_count
@@ -339,8 +365,7 @@ def test_a_share_of_all(kernels):
         run(kernels)
         first = telemetry.records()
         assert Kernels.latest.ran.wait(30)
-        while warpspan.instrumentor.active_session().captures.current is None:
-            pass
+        wait_until(warpspan.instrumentor.active_session().captures)
         run(kernels)
         second = telemetry.records()
     assert (None, 1) == (first[0].profile, second[1].profile.kernel_count)

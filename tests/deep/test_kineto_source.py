@@ -18,7 +18,7 @@ from warpspan.sources.traces import head_of, read_trace
 from warpspan.testing import InMemoryTelemetry
 
 pytestmark = pytest.mark.skipif(
-    not kineto_source._sees_all_threads(), reason="this torch can't see operators of other threads"
+    not kineto_source.sees_all_threads(), reason="this torch can't see operators of other threads"
 )
 
 

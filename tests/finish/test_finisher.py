@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 from warpspan import guard
+from warpspan.finish import finisher as finisher_module
 from warpspan.finish.finisher import Finisher
 
 
@@ -193,3 +194,17 @@ def test_what_waits_and_how_long_a_turn_was(finisher):
     with finisher._working:
         assert finisher.longest_slice_s() > 0
     assert finisher.longest_slice_s() is None
+
+
+def test_a_look_at_what_waits(finisher, monkeypatch):
+    """The windows in their order; nothing while something is being finished for too long."""
+    monkeypatch.setattr(finisher_module, "_LOOK_WAIT_S", 0.01)
+    asleep(finisher)
+    jobs = [Job("a"), Job("b")]
+    for job in jobs:
+        finisher.push(job)
+    assert jobs == finisher.look(list)
+    finisher.pause()
+    assert finisher.look(list) is None
+    finisher.resume()
+    assert finisher.flush(60.0)

@@ -10,7 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from warpspan import __version__
-from warpspan.cli import doctor_device, doctor_export, doctor_names, doctor_runs, doctor_software
+from warpspan.cli import (
+    doctor_captures,
+    doctor_device,
+    doctor_export,
+    doctor_names,
+    doctor_runs,
+    doctor_software,
+)
 from warpspan.cli.finding import Finding, unlogged
 from warpspan.cli.report import output_console
 from warpspan.config import environment
@@ -31,6 +38,7 @@ _CHECKS: tuple[Callable[[Mapping[str, str]], Iterable[Finding]], ...] = (
     doctor_device.other_profilers,
     doctor_software.instrumentation,
     doctor_software.settings,
+    doctor_captures.captures,
     doctor_names.names,
     doctor_export.exporters,
     doctor_names.frameworks,

@@ -40,7 +40,8 @@ _YIELD_WAIT_S = 30.0
 _QUIET_WAIT_S = 1.0
 _LOOK_S = 0.005
 
-#: Calls a function with the windows that wait for the finisher, which stands still meanwhile.
+#: Calls a function with the windows that wait for the finisher, which stands still meanwhile; None
+#: where that is not possible now.
 Look = Callable[[Callable[[Sequence[Window]], Any]], Any]
 
 
@@ -88,6 +89,12 @@ class Order:
         return closed_ns is not None and all(
             is_done(window) for window in inside if window.ended_ns <= closed_ns
         )
+
+    def done(self, windows: Sequence[Window]) -> list[Window]:
+        """Those that it is for, by start; not those that came on top until it had ended."""
+        passed = [window for window in self.inside(windows) if is_done(window)]
+        passed.sort(key=lambda window: window.began_ns)
+        return passed[: self.count or LIMIT]
 
     def inside(self, windows: Sequence[Window]) -> list[Window]:
         """Those that began, and ended, while it recorded; of a block those that began in it."""
@@ -302,9 +309,7 @@ class Captures:
                 order.started.set()
                 self._wait_for(order)
                 order.stopped_ns = clock.host_ns()
-                windows = self._look(
-                    lambda waiting: [one for one in order.inside(waiting) if is_done(one)]
-                )
+                windows = self._look(order.done) or []
                 keep = bool(windows) and not self._yielding
             except BaseException:
                 self._source.stop(None)
@@ -340,7 +345,6 @@ class Captures:
         # Imported late: it is needed for a capture only.
         from warpspan.deep.figures import read_figures
 
-        windows = sorted(windows, key=lambda window: window.start_ns)
         members = members_of(windows, self._ids, threads)
         figures = read_figures(path, members)
         target = None

@@ -18,7 +18,8 @@ from torch.profiler import ProfilerActivity
 from warpspan.config import set_default
 from warpspan.deep.other_profilers import UserProfilers, tool_in
 
-_NO_OPERATORS = (
+#: Why operators can't be recorded on a CPU here.
+NO_OPERATORS = (
     f"torch {torch.__version__} can't record the operators of other threads, and this process has "
     "no GPU in use: use a newer torch, or profile on a GPU"
 )
@@ -45,8 +46,8 @@ class KinetoSource:
             return reason
         if self._users.active:
             return "the program profiles itself with torch.profiler: captures wait until it ends"
-        if not self._on_device() and not _sees_all_threads():
-            return _NO_OPERATORS
+        if not self._on_device() and not sees_all_threads():
+            return NO_OPERATORS
         return None
 
     def start(self) -> None:
@@ -55,7 +56,7 @@ class KinetoSource:
         on_device = self._on_device()
         if on_device:
             _spare_graphs()
-        operators = (self._operators or not on_device) and _sees_all_threads()
+        operators = (self._operators or not on_device) and sees_all_threads()
         options: dict[str, Any] = {"profile_all_threads": True} if operators else {}
         config = torch._C._profiler._ExperimentalConfig(**options)
         made: Any = profiler.profile(
@@ -83,7 +84,8 @@ class KinetoSource:
         return supported and torch.cuda.is_initialized()
 
 
-def _sees_all_threads() -> bool:
+def sees_all_threads() -> bool:
+    """Whether this torch records operators of other threads than the one that starts it."""
     return "profile_all_threads" in (torch._C._profiler._ExperimentalConfig.__init__.__doc__ or "")
 
 

@@ -67,9 +67,7 @@ class Spans:
         # Without the API's functions around them: four calls of each inference, 60 ns each.
         context = otel_context._RUNTIME_CONTEXT
         variable = getattr(context, "_current_context", None)
-        type(context) is ContextVarsRuntimeContext and isinstance(
-            variable, ContextVar
-        )
+        type(context) is ContextVarsRuntimeContext and isinstance(variable, ContextVar)
         self._current: Callable[[], otel_context.Context]
         self._attach: Callable[[otel_context.Context], object]
         if type(context) is ContextVarsRuntimeContext and isinstance(variable, ContextVar):

@@ -28,6 +28,7 @@ _PACE_S = 0.01
 _QUIET_ROUNDS = 100
 # Many times a slice: only an exporter that holds up the finisher takes longer.
 _FORK_WAIT_S = 1.0
+_LOOK_WAIT_S = 1.0
 
 
 class Finishing(Protocol):
@@ -119,10 +120,17 @@ class Finisher:
         """Windows that wait for the finisher."""
         return len(self._queue)
 
-    def look(self, function: Callable[[Sequence[Window]], T]) -> T:
-        """What a function makes of the windows that wait, while nothing is being finished."""
-        with self._working:
+    def look(self, function: Callable[[Sequence[Window]], T]) -> T | None:
+        """What a function makes of the windows that wait, while nothing is being finished.
+
+        None where the finisher can't be interrupted, as by an exporter that hangs.
+        """
+        if not self._working.acquire(timeout=_LOOK_WAIT_S):
+            return None
+        try:
             return function(list(self._queue))
+        finally:
+            self._working.release()
 
     def longest_slice_s(self) -> float | None:
         """The finisher's longest turn since this was asked before; None where it had none."""
