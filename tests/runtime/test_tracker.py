@@ -15,6 +15,7 @@ from warpspan.probes.layout import BATCH_FIRST
 from warpspan.probes.runtime_device import RuntimeDevice
 from warpspan.records import Device, DeviceState
 from warpspan.records.phases import DECODE
+from warpspan.runtime.replays import open_replay
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepScope
 from warpspan.runtime.tracker import Tracker, start_of
@@ -289,9 +290,9 @@ def test_a_replay_of_a_graph_that_nobody_knows(tracker, spans):
         """A graph that was captured while nobody looked."""
 
     graph = Graph()
-    tracker.open_replay(graph).close()
+    open_replay(tracker, graph).close()
     window = tracker.open_named("chat", None)
-    step = tracker.open_replay(graph)
+    step = open_replay(tracker, graph)
     step.close()
     window.close()
     assert ["graph_replay", "chat"] == [name for name, _ in spans.started]
@@ -309,7 +310,7 @@ def test_a_replay_of_what_is_not_recorded(tracker, mark, reason):
 
     graph = Graph()
     setattr(tracker.graphs.of(graph), mark, True)
-    tracker.open_replay(graph).close()
+    open_replay(tracker, graph).close()
     assert reason == skips(tracker)
 
 

@@ -237,36 +237,6 @@ class Tracker:
         graph.called(model_info, seen, training=training)
         return self.admission.skip(SkipReason.GRAPH_CAPTURE)
 
-    def open_replay(self, graph: Any) -> Scope | None:
-        """A scope for a graph's replay that nothing open covers; None where it is no inference.
-
-        Backward passes that `make_graphed_callables` captured replay inside autograd.
-        """
-        try:
-            if graph_task_id() != -1:
-                return None
-            known = self.graphs.of(graph)
-            if known.excluded or (known.training and not self.settings.training):
-                reason = SkipReason.EXCLUDED if known.excluded else SkipReason.TRAINING
-                return self.admission.skip(reason)
-            model = known.model
-            if known.start is None:
-                devices = self.runtime_devices
-                device = devices.at(known.device) if known.device else devices.current()
-                name = None if model is None else model.name
-                known.start = device, *start_of("graph_replay", name, device)
-            runtime_device, name, attributes = known.start
-            if current.get() is not NO_SCOPE:
-                outer = self.innermost()
-                if outer.takes_steps:
-                    timeline = runtime_device.timeline
-                    capturing = timeline is not None and timeline.capturing
-                    return None if capturing else outer.step(model, known.seen)
-            return self.open(runtime_device, name, attributes, "graph_replay", model, known.seen)
-        except Exception as error:
-            guard.caught("begin", error)
-            return None
-
     def open_named(
         self,
         operation: str,

@@ -16,6 +16,7 @@ from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.dynamo import leave_out
 from warpspan.hooks.torch.module_call import Switch
 from warpspan.probes.capture import gate
+from warpspan.runtime.replays import open_replay
 from warpspan.runtime.scopes import current
 
 _scope = current.get
@@ -49,7 +50,7 @@ def patch(patches: Patches, switch: Switch) -> None:
     def replay(self: Any, *args: Any, **kwargs: Any) -> None:
         if _scope().covers or (tracker := switch.tracker) is None:
             return replayed(self, *args, **kwargs)
-        scope = tracker.open_replay(self)
+        scope = open_replay(tracker, self)
         if scope is None:
             return replayed(self, *args, **kwargs)
         try:
