@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from warpspan.guard import let_through
+from warpspan.probes.unseen import Unseen, has_torch_function
 from warpspan.records import Input
 
 # The names that transformers, diffusers and sentence-transformers give to the tensor whose first
@@ -36,7 +38,7 @@ def look(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Seen | None:
     if args:
         first = args[0]
         if isinstance(first, torch.Tensor):
-            return first.shape, first.dtype, None
+            return _of(first, None)
         if isinstance(first, Mapping):  # a tokenizer's output, sentence-transformers' features
             return _named(first)
     if kwargs:
@@ -48,11 +50,22 @@ def _named(values: Mapping[str, Any]) -> Seen | None:
     for name in _NAMES:
         value = values.get(name)
         if isinstance(value, torch.Tensor):
-            return value.shape, value.dtype, name
+            return _of(value, name)
     for value in values.values():
         if isinstance(value, torch.Tensor):
-            return value.shape, value.dtype, None
+            return _of(value, None)
     return None
+
+
+def _of(tensor: torch.Tensor, name: str | None) -> Seen | None:
+    try:
+        if not has_torch_function(tensor):
+            return tensor.shape, tensor.dtype, name
+        with Unseen():
+            return tensor.shape, tensor.dtype, name
+    except RuntimeError as refused:  # a strided nested tensor has no shape
+        let_through(refused)
+        return None
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from warpspan import guard
+from warpspan.probes.unseen import Unseen
 from warpspan.records import Model
 from warpspan.records.skips import SkipReason
 
@@ -40,6 +41,7 @@ class ModelInfo:
         "_anchor",
         "_dtype",
         "_facts",
+        "_hidden",
         "cache_looks",
         "compiled",
         "device",
@@ -62,6 +64,13 @@ class ModelInfo:
         self.library = type(inner).__module__.partition(".")[0]
         self.compiled = _is_compiled(module)
         anchor = _first_tensor(module)
+        # Its class would see what is read of it.
+        kind: Any = type(anchor)
+        self._hidden = (
+            anchor is not None
+            and kind.__torch_function__ is not torch._C._disabled_torch_function_impl
+            and kind is not torch.Tensor
+        )
         self._anchor = None if anchor is None else weakref.ref(anchor)
         self._dtype = None if anchor is None else anchor.dtype
         self.device = torch.device("cpu") if anchor is None else anchor.device
@@ -89,6 +98,12 @@ class ModelInfo:
         if self._anchor is None:
             return _first_tensor(module) is None
         anchor = self._anchor()
+        if self._hidden:
+            with Unseen():
+                return self._is_where_it_was(anchor)
+        return anchor is not None and anchor.device == self.device and anchor.dtype == self._dtype
+
+    def _is_where_it_was(self, anchor: torch.Tensor | None) -> bool:
         return anchor is not None and anchor.device == self.device and anchor.dtype == self._dtype
 
     def facts(self) -> Model:
@@ -121,7 +136,8 @@ class ModelRegistry:
         model_info = self._infos.get(key)
         if model_info is None or not model_info.is_current(module):
             # In C: what a signal handler raises in a weak reference's callback would be lost.
-            model_info = ModelInfo(module, functools.partial(self._infos.pop, key))
+            with Unseen():
+                model_info = ModelInfo(module, functools.partial(self._infos.pop, key))
             model_info.skip_reason = self._skip_reason(model_info)
             model_info.recorded = model_info.skip_reason is None
             self._infos[key] = model_info
