@@ -212,7 +212,7 @@ def test_counters_are_made_once_and_sealed():
     window, quiet = closed_window(host()), closed_window(host())
     counters = window.counters
     assert (counters, counters) == (window.counters, window.seal())
-    assert (SEALED, SEALED, False) == (quiet.seal(), quiet.counters, SEALED.enter())
+    assert (SEALED, SEALED, None) == (quiet.seal(), quiet.counters, SEALED.enter())
 
 
 class Broken:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import sys
 from pathlib import Path
 
@@ -10,18 +12,16 @@ from torch.nn import Module
 import warpspan
 
 PACKAGE = Path(warpspan.__file__).parent
+
+
+def files(*parts):
+    """Names of files of the package, or of its folders."""
+    return tuple(str(PACKAGE / part) for part in parts)
+
+
 #: What runs on a caller's thread.
-CALLERS = tuple(
-    str(PACKAGE / part)
-    for part in (
-        "api.py",
-        "emit/emitter.py",
-        "emit/spans.py",
-        "guard.py",
-        "hooks",
-        "probes",
-        "runtime",
-    )
+CALLERS = files(
+    "api.py", "emit/emitter.py", "emit/spans.py", "guard.py", "hooks", "probes", "runtime"
 )
 
 
@@ -40,7 +40,14 @@ class Instructions:
         self._files = files
 
     def all(self):
-        """Those that the call reaches, in their order."""
+        """Those that the call reaches, in their order.
+
+        Without those between the body of a `with` and the call of its `__exit__`, which load three
+        constants: CPython delivers nothing there, and a lock that is taken would stay taken.
+        """
+        return [one for one in self._reached() if one[1] not in _exits(one[0])]
+
+    def _reached(self):
         reached = {}
 
         def note(frame, event, _):
@@ -94,6 +101,22 @@ class Instructions:
             self._call()
         finally:
             sys.settrace(before)
+
+
+@functools.cache
+def _exits(code):
+    """Offsets of the instructions that lead from the body of a `with` to its `__exit__`."""
+    found = set()
+    instructions = list(dis.get_instructions(code))
+    for number, one in enumerate(instructions):
+        after = instructions[number : number + 5]
+        constants = [each for each in after if each.opname in ("LOAD_CONST", "DUP_TOP")]
+        if one.opname == "LOAD_CONST" and one.argval is None and after[:3] == constants[:3]:
+            for each in after:
+                found.add(each.offset)
+                if each.opname.startswith("CALL"):
+                    break
+    return frozenset(found)
 
 
 def named(instructions):

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from torch import nn
 
 import warpspan
-from tests.support.instructions import Instructions, named
+from tests.support.instructions import CALLERS, Instructions, named
 from warpspan import guard
 from warpspan.hooks.contract import DECODE, HookApi, OpenCall
 from warpspan.hooks.patches import Patches
@@ -54,17 +54,25 @@ class Survivor:
     Args:
         call: what is interrupted.
         starts: which spans started.
+        after: the model that is called after it.
+        where: the files whose instructions count.
+        prepare: called before each call, so that all take the same way.
     """
 
-    def __init__(self, call, starts):
+    def __init__(self, call, starts, after=None, where=CALLERS, prepare=lambda: None):
+        self._where = where
+        self._prepare = prepare
         self._call = call
         self._starts = starts
-        self._after = nn.Linear(4, 4).eval()
-        self._after(X)
+        linear = nn.Linear(4, 4).eval()
+        self._after = (lambda: linear(X)) if after is None else after
+        self._after()
+        self._expected = self._starts.started[-1:]
 
     def run(self):
         """All of it; the instructions at which it interrupted."""
-        instructions = Instructions(self._call)
+        self._prepare()
+        instructions = Instructions(self._call, self._where)
         for _ in range(WARM):  # what is looked at in the first calls only
             instructions.all()
         reached = instructions.all()
@@ -73,6 +81,7 @@ class Survivor:
             error = ERRORS[number % len(ERRORS)]("now")
             code, offset = instruction
             where = f"{code.co_filename}:{code.co_qualname}+{offset} {type(error).__name__}"
+            self._prepare()
             raised, was_reached = instructions.interrupt(instruction, error)
             if not was_reached:
                 wrong.append(f"{where}: not reached")
@@ -101,8 +110,8 @@ class Survivor:
         count = LONG if number % SAMPLED == 0 else SHORT
         del self._starts.started[:]
         for _ in range(count):
-            self._after(X)
-        if [("forward Linear", None)] * count != self._starts.started:
+            self._after()
+        if self._expected * count != self._starts.started:
             yield f"the next calls gave {self._starts.started}"
 
 

@@ -259,7 +259,7 @@ class Captures:
             self._thread.start()
 
     def _run(self) -> None:
-        capture.exchange_mode(capture.RELAXED)
+        capture.relax()
         while (order := self._orders.get()) is not None:
             self._active = order
             try:

@@ -29,7 +29,7 @@ from warpspan import forks
 
 T = TypeVar("T")
 
-RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
+_RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 
 # A capture takes seconds at most. One that is open longer was begun and never ended, and must not
 # hold up telemetry for good. Not obeyed any more only where the relaxed mode protects it as well.
@@ -43,6 +43,7 @@ class CaptureGate:
         # Re-entrant: a signal handler or a finaliser may begin a capture inside a question.
         self._lock = threading.RLock()
         self._open: dict[int, tuple[weakref.ref[Any], float]] = {}
+        self._asking = False
 
     def opened(self, graph: Any) -> None:
         """A capture begins; waits for the one question that may be under way.
@@ -65,23 +66,29 @@ class CaptureGate:
             question: asks the driver.
             wait: wait while another thread asks, which a caller's thread must not.
         """
-        if not self._lock.acquire(wait):
+        if self._asking and not wait:
             return None
-        try:
-            before = exchange_mode(RELAXED)
+        # By `with`, and the mode in an object of C's: after an exception of a signal handler the
+        # lock is not left taken, and the thread not in another mode.
+        with self._lock:
+            exchange = _driver()
+            mode = ctypes.c_int(_RELAXED)  # the driver puts there what was set before
             try:
-                if self._open and (before is None or not self._abandoned()):
+                self._asking = True
+                # Refused only before the driver is initialised, and then there is no capture.
+                relaxed = exchange is not None and exchange(ctypes.byref(mode)) == 0
+                if self._open and not (relaxed and self._abandoned()):
                     return None
                 return question()
             finally:
-                if before is not None:
-                    exchange_mode(before)
-        finally:
-            self._lock.release()
+                self._asking = False
+                if exchange is not None and mode.value != _RELAXED:
+                    exchange(ctypes.byref(mode))
 
     def forget(self) -> None:
         """Begin anew, as in a forked child."""
         self._lock = threading.RLock()
+        self._asking = False
         self._open.clear()
 
     def _abandoned(self) -> bool:
@@ -89,14 +96,11 @@ class CaptureGate:
         return all(since < began for _, since in list(self._open.values()))
 
 
-def exchange_mode(mode: int) -> int | None:
-    """Set the calling thread's capture mode; the one before, None where the driver has none."""
+def relax() -> None:
+    """Let the calling thread ask the driver while another one captures a graph."""
     exchange = _driver()
-    if exchange is None:
-        return None
-    value = ctypes.c_int(mode)
-    # Refused only before the driver is initialised, and then there is no capture.
-    return value.value if exchange(ctypes.byref(value)) == 0 else None
+    if exchange is not None:
+        exchange(ctypes.byref(ctypes.c_int(_RELAXED)))
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from warpspan.guard import let_through
 from warpspan.probes.capture import gate
 
 # The host's clocks stand here as names so that a scripted device can set the first two.
@@ -38,7 +39,8 @@ def take_event(pool: deque[Any]) -> Any:
     """An event of a pool, a new one where it is empty."""
     try:
         return pool.pop()
-    except IndexError:
+    except IndexError as empty:
+        let_through(empty)
         return torch.cuda.Event(enable_timing=True)
 
 
@@ -52,7 +54,10 @@ class Lease:
         self._pool = pool
 
     def __del__(self) -> None:
-        self._pool.append(self.event)
+        try:
+            self._pool.append(self.event)
+        except AttributeError:
+            pass  # interrupted while it was made
 
 
 class Events:

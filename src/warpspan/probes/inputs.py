@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from warpspan.guard import let_through
 from warpspan.probes.layout import BATCH_FIRST, UNKNOWN, Layout
+from warpspan.probes.unseen import Unseen, has_torch_function
 from warpspan.records import Input
 
 # The names that transformers, diffusers and sentence-transformers give to the tensor whose first
@@ -50,16 +52,9 @@ def look(
     if args:
         first = args[0]
         if isinstance(first, _Tensor):
-            # Strided nested tensors have no shape, those with jagged layout are a class of their own.
-            if type(first) is not _Tensor and first.is_nested:
-                return first.size(0)
-            try:
-                shape, dtype = first.shape, first.dtype
-            except RuntimeError:
-                return first.size(0)
-            if (kwargs or len(args) > 1) and _has_edges(shape, dtype, args, kwargs):
+            if (kwargs or len(args) > 1) and _has_edges(first, args, kwargs):
                 layout = UNKNOWN
-            return shape, dtype, None, layout
+            return _of(first, None, layout)
         if isinstance(first, Mapping):  # a tokenizer's output, sentence-transformers' features
             return _named(first, layout)
         if isinstance(first, list):
@@ -75,30 +70,48 @@ def _named(values: Mapping[str, Any], layout: Layout) -> Seen | None:
     for name in _NAMES:
         value = values.get(name)
         if isinstance(value, _Tensor):
-            return value.shape, value.dtype, name, BATCH_FIRST
+            return _of(value, name, BATCH_FIRST)
     if any(name in values for name in _EDGES):
         layout = UNKNOWN
     for value in values.values():
         if isinstance(value, _Tensor):
-            return value.shape, value.dtype, None, layout
+            return _of(value, None, layout)
     return None
 
 
-def _has_edges(
-    shape: torch.Size, dtype: torch.dtype, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> bool:
+def _of(tensor: torch.Tensor, name: str | None, layout: Layout) -> Seen | None:
+    if not has_torch_function(tensor):
+        return _shape(tensor, name, layout)
+    with Unseen():
+        return _shape(tensor, name, layout)
+
+
+def _shape(tensor: torch.Tensor, name: str | None, layout: Layout) -> Seen | None:
+    # Strided nested tensors have no shape, those with jagged layout are a class of their own.
+    if type(tensor) is not _Tensor and tensor.is_nested:
+        return tensor.size(0)
+    try:
+        return tensor.shape, tensor.dtype, name, layout
+    except RuntimeError as refused:
+        let_through(refused)
+        return tensor.size(0)
+
+
+def _has_edges(nodes: torch.Tensor, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether an input may be the nodes of a graph whose edges are given beside it."""
     if kwargs and any(name in kwargs for name in _EDGES):
         return True
     second = args[1] if len(args) > 1 else None
-    if not isinstance(second, _Tensor) or len(shape) != 2 or not dtype.is_floating_point:
+    if not isinstance(second, _Tensor):
         return False
-    others = second.shape
-    if len(others) != 2:
+    first, other = _of(nodes, None, UNKNOWN), _of(second, None, UNKNOWN)
+    if not isinstance(first, tuple) or not isinstance(other, tuple):
         return False
-    if second.dtype in _INTEGERS:
-        return others[0] == 2  # the two ends of each edge
-    return others[0] == others[1] == shape[0]  # an adjacency matrix
+    if len(first[0]) != 2 or not first[1].is_floating_point or len(other[0]) != 2:
+        return False
+    if other[1] in _INTEGERS:
+        return other[0][0] == 2  # the two ends of each edge
+    return other[0][0] == other[0][1] == first[0][0]  # an adjacency matrix
 
 
 def _items(value: Any) -> int | None:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from warpspan.guard import let_through
+
 #: The names that transformers gives to a cache, in calls and in outputs.
 NAMES = ("past_key_values", "cache_params")
 
@@ -61,7 +63,7 @@ def taken(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if kwargs:
         for name in NAMES:
             value = kwargs.get(name)
-            if value is not None and not isinstance(value, torch.Tensor):
+            if value is not None and not issubclass(type(value), torch.Tensor):
                 return value
         for value in kwargs.values():
             if is_cache(value):
@@ -74,22 +76,24 @@ def taken(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def given(result: Any) -> Any:
     """The cache in what a call returned, or None."""
-    if isinstance(result, torch.Tensor):
+    kind: Any = type(result)
+    if issubclass(kind, torch.Tensor):
         return None
-    if isinstance(result, dict):  # an output of transformers is one, too
+    if issubclass(kind, dict):  # an output of transformers is one, too
         for name in NAMES:
             value = result.get(name)
             if value is not None:
                 return value
         result = tuple(result.values())
-    elif not isinstance(result, (list, tuple)):
-        return next((v for n in NAMES if (v := getattr(result, n, None)) is not None), None)
+    elif not issubclass(kind, (list, tuple)):
+        values = attributes_of(result)
+        return next((v for n in NAMES if (v := values.get(n)) is not None), None)
     return next((value for value in result if is_cache(value)), None)
 
 
 def is_cache(value: Any) -> bool:
     """Whether a value is a cache by its class, or a sequence of (key, value) by its content."""
-    if isinstance(value, (list, tuple)):
+    if is_sequence(value):
         return _pair(value) is not None
     kind: Any = type(value)
     return _is_cache_class(kind)
@@ -97,21 +101,32 @@ def is_cache(value: Any) -> bool:
 
 def is_sequence(cache: Any) -> bool:
     """Whether it is a tuple or list, which can't be referred to weakly and is never the same."""
-    return isinstance(cache, (list, tuple))
+    # By its class: `isinstance` asks an object for `__class__`, which may run the program's code.
+    return issubclass(type(cache), (list, tuple))
 
 
 def layers_of(cache: Any) -> tuple[list[Any], int] | None:
     """The layer objects of a cache and how many of them are self-attention's, if it has any."""
-    own = getattr(cache, "self_attention_cache", None)
+    values = attributes_of(cache)
+    own = values.get("self_attention_cache")
     if own is not None:
-        first, second = layers_of(own), layers_of(getattr(cache, "cross_attention_cache", None))
+        first, second = layers_of(own), layers_of(values.get("cross_attention_cache"))
         if first is None or second is None:
             return None
         return first[0] + second[0], first[1]
-    layers = getattr(cache, "layers", None)
+    layers = values.get("layers")
     if not isinstance(layers, list):
         return None
     return list(layers), len(layers)
+
+
+def attributes_of(value: Any) -> Mapping[str, Any]:
+    """What an object of any class has in its dictionary; asking for attributes may run its code."""
+    try:
+        return object.__getattribute__(value, "__dict__")  # type: ignore[no-any-return]
+    except AttributeError as missing:
+        let_through(missing)
+        return {}
 
 
 def first_key(cache: Sequence[Any]) -> torch.Tensor | None:
@@ -153,7 +168,7 @@ def read(cache: Any) -> Reading:
         return _reading(
             "tuple", tensors, layers=layers, shape=None if pair is None else pair[0].shape
         )
-    return read_values(type(cache), vars(cache))
+    return read_values(type(cache), attributes_of(cache))
 
 
 def read_values(owner: Any, values: Mapping[str, Any]) -> Reading:
@@ -212,8 +227,10 @@ def read_layers(cache: Any, layers: list[Any], own: int) -> Reading:
             length = _count(parts.get("cumulative_length"))
         if length is not None and (tokens is None or length > tokens):
             tokens = length
-    owner: Any = cache if isinstance(cache, type) else type(cache)
-    offloads = not isinstance(cache, type) and bool(getattr(cache, "offloading", False))
+    kind_: Any = type(cache)
+    is_class = issubclass(kind_, type)
+    owner: Any = cache if is_class else kind_
+    offloads = not is_class and bool(attributes_of(cache).get("offloading"))
     kind = "offloaded" if offloads else kind_of(owner, frozenset(map(type, layers[:own])))
     return _reading(kind, tensors, tokens, capacity, filled)
 

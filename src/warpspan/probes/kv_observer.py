@@ -17,6 +17,7 @@ from warpspan import guard
 from warpspan.probes import clock, kv_cache
 from warpspan.probes.kv_cache import Reading
 from warpspan.probes.model import ModelInfo
+from warpspan.probes.unseen import Unseen
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -116,7 +117,8 @@ class CacheTrack:
             self.ref = (
                 CacheRef(cache, self) if self.whole else CacheRef(kv_cache.first_key(cache), None)
             )
-        except TypeError:
+        except TypeError as refused:
+            guard.let_through(refused)
             self.ref = None
 
     def after_call(self, cache: Any, *, last: bool) -> None:
@@ -168,10 +170,11 @@ class CacheTrack:
         values, self._values = self._values, None
         try:
             layers = [part() for part in self._parts]
-            if values is not None:
-                self.end = kv_cache.read_values(self._owner, values)
-            elif layers and None not in layers:
-                self.end = kv_cache.read_layers(self._owner, layers, self._own)
+            with Unseen():
+                if values is not None:
+                    self.end = kv_cache.read_values(self._owner, values)
+                elif layers and None not in layers:
+                    self.end = kv_cache.read_layers(self._owner, layers, self._own)
             self._home.lose(self)
         except Exception as error:
             guard.caught("kv cache", error)
@@ -257,7 +260,8 @@ class CacheObserver:
         """Measure what lives."""
         for track in list(self._live.values()):
             try:
-                track.close()
+                with Unseen():
+                    track.close()
             except Exception as error:
                 guard.caught("kv cache", error)
 
@@ -307,12 +311,13 @@ class CacheCall:
     def returned(self, result: Any) -> None:
         """The call returned this. Never raises."""
         try:
-            cache = kv_cache.given(result)
-            if cache is not None:
-                self._model_info.cache_looks = _ALWAYS
-            elif self._model_info.cache_looks > 0:
-                self._model_info.cache_looks -= 1
-            self.observer.leave(self._model_info, self._track, cache, last=self._last)
+            with Unseen():
+                cache = kv_cache.given(result)
+                if cache is not None:
+                    self._model_info.cache_looks = _ALWAYS
+                elif self._model_info.cache_looks > 0:
+                    self._model_info.cache_looks -= 1
+                self.observer.leave(self._model_info, self._track, cache, last=self._last)
         except Exception as error:
             guard.caught("kv cache", error)
 
@@ -338,11 +343,12 @@ def cache_call_of(
             and kwargs.get("use_cache") is not True
         ):
             return None
-        if inside is None:
-            return CacheCall(CacheObserver(), model_info, args, kwargs, last=True)
-        if inside.cache_observer is None:
-            inside.cache_observer = CacheObserver()
-        return CacheCall(inside.cache_observer, model_info, args, kwargs, last=False)
+        with Unseen():
+            if inside is None:
+                return CacheCall(CacheObserver(), model_info, args, kwargs, last=True)
+            if inside.cache_observer is None:
+                inside.cache_observer = CacheObserver()
+            return CacheCall(inside.cache_observer, model_info, args, kwargs, last=False)
     except Exception as error:  # a cache of the user's may do anything
         guard.caught("kv cache", error)
         return None

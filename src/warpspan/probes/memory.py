@@ -9,9 +9,11 @@ the raw readings, because a fold of all their counters costs more than an infere
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -38,7 +40,7 @@ class MemoryReading(NamedTuple):
 class PeakHolder:
     """The peak of one open inference on one device, in bytes."""
 
-    __slots__ = ("peak",)
+    __slots__ = ("__weakref__", "peak")
 
     def __init__(self, peak: int) -> None:
         self.peak = peak
@@ -57,7 +59,8 @@ class PeakLedger:
         self._reset = reset
         # Re-entrant: a finaliser that runs inside may free tensors and read counters.
         self._lock = threading.RLock()
-        self._holders: dict[int, PeakHolder] = {}
+        # Held by the inferences alone: one that was interrupted at its begin may not close its own.
+        self._holders: dict[int, weakref.ref[PeakHolder]] = {}
         self._pending: list[RawStats] = []
         self._user: dict[StatPath, int] = {}
 
@@ -67,7 +70,8 @@ class PeakLedger:
             raw = self._fold()
             reading = _reading(raw)
             holder = PeakHolder(reading.allocated)
-            self._holders[id(holder)] = holder
+            key = id(holder)
+            self._holders[key] = weakref.ref(holder, functools.partial(self._holders.pop, key))
             return holder, reading
 
     def close(self, holder: PeakHolder) -> MemoryReading:
@@ -94,8 +98,9 @@ class PeakLedger:
         raw = self._read()
         self._reset()
         peak = raw["allocated_bytes"]["all"]["peak"]
-        for holder in self._holders.values():
-            if peak > holder.peak:
+        for reference in list(self._holders.values()):
+            holder = reference()
+            if holder is not None and peak > holder.peak:
                 holder.peak = peak
         self._pending.append(raw)
         if len(self._pending) >= _MAX_PENDING:

@@ -12,6 +12,7 @@ import torch
 
 from warpspan import guard
 from warpspan.probes.layout import UNKNOWN, Layout, layout_of
+from warpspan.probes.unseen import Unseen
 from warpspan.records import Model
 from warpspan.records.skips import SkipReason
 
@@ -46,6 +47,7 @@ class ModelInfo:
         "_anchor_device",
         "_dtype",
         "_facts",
+        "_hidden",
         "_offload_hook",
         "cache_looks",
         "compiled",
@@ -73,6 +75,13 @@ class ModelInfo:
         self.layout = _layout(inner)
         self.compiled = _is_compiled(module)
         anchor = _first_tensor(module)
+        # Its class would see what is read of it.
+        kind: Any = type(anchor)
+        self._hidden = (
+            anchor is not None
+            and kind.__torch_function__ is not torch._C._disabled_torch_function_impl
+            and kind is not torch.Tensor
+        )
         self._anchor = None if anchor is None else weakref.ref(anchor)
         self._dtype = None if anchor is None else anchor.dtype
         self._anchor_device = None if anchor is None else anchor.device
@@ -110,6 +119,12 @@ class ModelInfo:
         if self._anchor is None:
             return _first_tensor(module) is None
         anchor = self._anchor()
+        if self._hidden:
+            with Unseen():
+                return self._is_where_it_was(anchor, module)
+        return self._is_where_it_was(anchor, module)
+
+    def _is_where_it_was(self, anchor: torch.Tensor | None, module: torch.nn.Module) -> bool:
         return (
             anchor is not None
             and anchor.device == self._anchor_device
@@ -154,7 +169,8 @@ class ModelRegistry:
         model_info = self._infos.get(key)
         if model_info is None or not model_info.is_current(module):
             # In C: what a signal handler raises in a weak reference's callback would be lost.
-            model_info = ModelInfo(module, functools.partial(self._infos.pop, key))
+            with Unseen():
+                model_info = ModelInfo(module, functools.partial(self._infos.pop, key))
             model_info.skip_reason = self._skip_reason(model_info)
             model_info.recorded = model_info.skip_reason is None
             if model_info.skip_reason is not SkipReason.CONSTRUCTION:  # which ends

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -45,8 +46,25 @@ _HOLD_NS = 1_000_000_000
 _POOL_SIZE = 512
 _pools: dict[int, deque[Any]] = {}
 
-# Counted calls that run now, in all threads; a list's ends are safe to change without a lock.
-_running: list[None] = []
+
+class Turn:
+    """A counted call, from its begin until nobody holds this any more.
+
+    It needs no end: an exception of a signal handler may keep a call from saying that it ended.
+
+    Args:
+        counters: where it is counted.
+    """
+
+    __slots__ = ("__weakref__", "counters")
+
+    def __init__(self, counters: SyncCopyCounters) -> None:
+        self.counters = counters
+
+
+# The counters of the calls that run now, in all threads, by a reference to each one's turn. That
+# takes itself out in C, where no signal handler runs.
+_running: dict[weakref.ref[Turn], SyncCopyCounters] = {}
 
 
 def is_waiting() -> bool:
@@ -104,14 +122,13 @@ def call_site(frame: FrameType | None) -> Site | None:
 class SyncCopyCounters:
     """The waits and copies of one inference.
 
-    Locked, since its work may be spread over threads and its finisher is another one. `enter` and
-    `leave` enclose each call that is counted, so that it is not finished meanwhile.
+    Locked, since its work may be spread over threads and its finisher is another one. `enter` gives
+    each call that is counted a turn to hold, so that the inference is not finished meanwhile.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._sealed = False
-        self._running = 0
         self._held_until_ns: int | None = None
         self._kinds: dict[SyncCall, list[int]] = {}
         self._places: dict[tuple[SyncCall, Site], list[int]] = {}
@@ -120,21 +137,13 @@ class SyncCopyCounters:
         self._copies: dict[Direction, _Copies] = {}
         self._pinned = [0, 0, 0]
 
-    def enter(self) -> bool:
-        """Whether a call that begins now is still counted; then `leave` must follow."""
-        with self._lock:
-            if self._sealed:
-                return False
-            self._running += 1
-        _running.append(None)
-        return True
-
-    def leave(self) -> None:
-        """The call ended."""
-        if _running:  # not in a child that was forked meanwhile
-            _running.pop()
-        with self._lock:
-            self._running -= 1
+    def enter(self) -> Turn | None:
+        """The turn of a call that begins now, to be held until its end; None for one not counted."""
+        if self._sealed:
+            return None
+        turn = Turn(self)
+        _running[weakref.ref(turn, _running.pop)] = self
+        return turn
 
     def wants_site(self, kind: SyncCall, stalled_ns: int) -> bool:
         """Whether the place of this wait is worth walking the stack for."""
@@ -200,7 +209,7 @@ class SyncCopyCounters:
         Args:
             ask: puts a question to the driver, which gives nothing while that can't be asked.
         """
-        if self._running:
+        if any(counters is self for counters in list(_running.values())):
             now = time.monotonic_ns()
             if self._held_until_ns is None:
                 self._held_until_ns = now + _HOLD_NS

@@ -18,6 +18,7 @@ from warpspan.probes.kv_observer import cache_call_of
 from warpspan.probes.layout import Layout
 from warpspan.probes.model import ModelInfo, ModelRegistry, is_training
 from warpspan.probes.runtime_device import MeterFactory, RuntimeDevice, RuntimeDevices
+from warpspan.probes.unseen import Unseen, is_watched
 from warpspan.records import DeviceState, DropReason, start_attributes
 from warpspan.records.skips import SkipReason
 from warpspan.runtime.admission import (
@@ -95,6 +96,9 @@ class Tracker:
 
         An error of ours leaves the call unrecorded.
         """
+        if is_watched():
+            with Unseen():
+                return self.open_call(module, args, kwargs)
         try:
             outer = current.get()
             if outer.repeated is module and not self.graphs.open and outer.repeat.open(kwargs):
@@ -130,6 +134,9 @@ class Tracker:
                         return self._open_method(method, module, args, kwargs)
             return self._open_admitted(model_info, args, kwargs)
         except Exception as error:
+            if "_parameters" not in module.__dict__:  # never initialised, as torch itself will say
+                guard.let_through(error)
+                return None
             guard.caught("begin", error)
             return self.admission.skip(SkipReason.FAULT)
 

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from warpspan import forks
-from warpspan.probes.transfers import SyncCopyCounters
+from warpspan.probes.transfers import SyncCopyCounters, Turn
 from warpspan.runtime.scopes import Skipped, current, is_open
 from warpspan.runtime.steps import LoopScope, MarkedStep, StepScope
 from warpspan.runtime.window import SpanSource, Window
@@ -59,11 +59,8 @@ class TransferAttribution:
         self._spans = spans
         self._any_ended = False
 
-    def waited_for(self) -> SyncCopyCounters | None:
-        """Of the inference that a wait, or a copy from the device, belongs to; None for nobody's.
-
-        Its `leave` must follow.
-        """
+    def waited_for(self) -> Turn | None:
+        """Of the inference that a wait, or a copy from the device, belongs to; None for nobody's."""
         window = _open_window(current.get())
         if window is None:
             last = _after.get()
@@ -73,12 +70,12 @@ class TransferAttribution:
             if window is None or self._spans.request(window.span) != self._spans.request(None):
                 return None
         counters = window.counters
-        return counters if counters is not None and counters.enter() else None
+        return None if counters is None else counters.enter()
 
-    def arriving(self, *, weights: bool) -> SyncCopyCounters | None:
+    def arriving(self, *, weights: bool) -> Turn | None:
         """Of the inference that a copy to the device belongs to, which may be the next one.
 
-        Its `leave` must follow. Weights before the first inference are a model being loaded.
+        Weights before the first inference are a model being loaded.
         """
         window = _open_window(current.get())
         if window is not None:
@@ -91,7 +88,7 @@ class TransferAttribution:
                 arrivals = _Arrivals(owner, request, self._spans)
                 _before.set(arrivals)
             counters = arrivals.counters
-        return counters if counters is not None and counters.enter() else None
+        return None if counters is None else counters.enter()
 
     def take(self) -> SyncCopyCounters | None:
         """What arrived for the inference that begins now."""

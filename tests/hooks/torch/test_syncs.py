@@ -309,11 +309,11 @@ def test_threads_that_work_for_one_inference(device, recorded, model):
 def test_a_wait_that_still_runs_when_the_device_is_done(device, recorded, model):
     """The record waits for it, and no longer than the bound."""
     model()
-    tally = active_tracker().attribution.waited_for()
+    turn = active_tracker().attribution.waited_for()
     device.complete()
     assert not warpspan.flush(0.05)
-    tally.wait(SyncCall.SYNCHRONIZE, 5_000_000)
-    tally.leave()
+    turn.counters.wait(SyncCall.SYNCHRONIZE, 5_000_000)
+    del turn
     (record,) = recorded.records()
     assert (1, 0.005) == record.syncs[:2]
 
@@ -322,10 +322,10 @@ def test_a_wait_that_never_returns_holds_nothing_up(device, recorded, model, mon
     """After the bound the inference is recorded without it, and what comes then is nobody's."""
     monkeypatch.setattr(probe, "_HOLD_NS", 0)
     model()
-    tally = active_tracker().attribution.waited_for()
+    turn = active_tracker().attribution.waited_for()
     (record,) = recorded.records()
     assert None is record.syncs
-    assert not tally.enter()
+    assert not turn.counters.enter()
 
 
 def test_switched_off(device):

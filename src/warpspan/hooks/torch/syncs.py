@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -73,15 +74,15 @@ def waited(counters: SyncCopyCounters, kind: SyncCall, began_ns: int) -> None:
 def _waiting(switch: Switch, kind: SyncCall, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def wait(*args: Any, **kwargs: Any) -> Any:
-        counters = tensor_methods.started(switch)
-        if counters is None:
+        turn = tensor_methods.started(switch)
+        if turn is None:
             return original(*args, **kwargs)
         began_ns = clock.host_ns()
         try:
             result = original(*args, **kwargs)
-            _count(counters, kind, began_ns)
+            _count(turn.counters, kind, began_ns)
         finally:
-            counters.leave()
+            del turn  # a traceback would keep it
         return result
 
     return wait
@@ -99,15 +100,15 @@ def _reading(
 ) -> Callable[..., Any]:
     @functools.wraps(original)
     def read(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        counters = tensor_methods.started(switch, self)
-        if counters is None:
+        turn = tensor_methods.started(switch, self)
+        if turn is None:
             return original(self, *args, **kwargs)
         began_ns = clock.host_ns()
         try:
             result = original(self, *args, **kwargs)
-            _count_read(counters, kind, began_ns, self, reads)
+            _count_read(turn.counters, kind, began_ns, self, reads)
         finally:
-            counters.leave()
+            del turn  # a traceback would keep it
         return result
 
     return read
@@ -139,18 +140,17 @@ def _containing(switch: Switch, original: Callable[..., bool]) -> Callable[..., 
 
     @functools.wraps(original)
     def contains(self: torch.Tensor, element: Any, /) -> bool:
-        counters = tensor_methods.started(switch, self)
-        if counters is None:
+        turn = tensor_methods.started(switch, self)
+        if turn is None:
             return original(self, element)
         began_ns = clock.host_ns()
-        token = tensor_methods.inside.set(True)
         try:
+            tensor_methods.inside.set(weakref.ref(turn))
             found = original(self, element)
-            _count(counters, _CONTAINS, began_ns)
-            counters.copy(_D2H, 1)
+            _count(turn.counters, _CONTAINS, began_ns)
+            turn.counters.copy(_D2H, 1)
         finally:
-            tensor_methods.inside.reset(token)
-            counters.leave()
+            del turn  # nothing is inside it any more
         return found
 
     return contains

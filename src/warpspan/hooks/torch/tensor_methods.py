@@ -21,7 +21,7 @@ from warpspan import guard
 from warpspan.hooks.patches import Patches
 from warpspan.hooks.torch.dynamo import leave_out, skip_frame
 from warpspan.hooks.torch.module_call import Switch
-from warpspan.probes.transfers import SyncCopyCounters
+from warpspan.probes.transfers import Turn
 
 has_torch_function = torch._C._has_torch_function_unary
 _disabled = torch._C._disabled_torch_function_impl
@@ -29,8 +29,8 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transform = torch._C._functorch.peek_interpreter_stack
 _NoTorchFunction = torch._C.DisableTorchFunction
 
-#: Inside a call that is counted as a whole.
-inside: ContextVar[bool] = ContextVar("warpspan_inside", default=False)
+#: The turn of a call that is counted as a whole, inside it. Held weakly, so that none is left behind.
+inside: ContextVar[Callable[[], Turn | None]] = ContextVar("warpspan_inside", default=lambda: None)
 
 
 def replace(patches: Patches, name: str, replacement: Callable[..., Any], *, on_host: bool) -> None:
@@ -79,7 +79,7 @@ def original(name: str) -> Any:
 
 def in_order(switch: Switch, tensor: torch.Tensor | None) -> bool:
     """Whether what runs now is the program itself, whose waits and copies are real."""
-    if switch.tracker is None or inside.get() or _dispatch_modes():  # fakes, tracers, counters
+    if switch.tracker is None or inside.get()() or _dispatch_modes():  # fakes, tracers, counters
         return False
     if _transform() is not None:  # vmap's and grad's tensors are wrappers around the real ones
         return False
@@ -87,8 +87,8 @@ def in_order(switch: Switch, tensor: torch.Tensor | None) -> bool:
     return fake is None or not isinstance(tensor, fake.FakeTensor)
 
 
-def started(switch: Switch, tensor: torch.Tensor | None = None) -> SyncCopyCounters | None:
-    """Of the inference that a wait which begins now belongs to. Its `leave` must follow."""
+def started(switch: Switch, tensor: torch.Tensor | None = None) -> Turn | None:
+    """Of the inference that a wait which begins now belongs to."""
     try:
         if not in_order(switch, tensor):
             return None

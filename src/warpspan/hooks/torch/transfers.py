@@ -10,7 +10,7 @@ import functools
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -22,7 +22,7 @@ from warpspan.hooks.torch.syncs import waited
 from warpspan.hooks.torch.tensor_methods import has_torch_function
 from warpspan.probes import clock
 from warpspan.probes.clock import Lease
-from warpspan.probes.transfers import TIMED_BYTES, SyncCopyCounters, lease_event
+from warpspan.probes.transfers import TIMED_BYTES, Turn, lease_event
 from warpspan.records import Direction, SyncCall
 
 # Modules that move weights: what they copy are parameters and buffers, whatever its class is.
@@ -57,6 +57,9 @@ class _Move(NamedTuple):
 
 # Whether a call on a tensor in host memory has nothing to do with CUDA, told in a few tests.
 _Skips = Callable[[torch.Tensor, tuple[Any, ...], dict[str, Any]], bool]
+#: A copy that is under way: its turn and plan, whether it moves weights, its start event where it is
+#: timed, and its begin by the host's clock.
+_Started: TypeAlias = tuple[Turn, _Move, bool, Lease | None, int]
 _Plan = Callable[[torch.Tensor, tuple[Any, ...], dict[str, Any]], _Move | None]
 
 
@@ -91,12 +94,11 @@ def _moving(
         call = _started(switch, plan, self, args, kwargs)
         if call is None:
             return original(self, *args, **kwargs)
-        counters, planned, weights, start, began_ns = call
         try:
             result = original(self, *args, **kwargs)
-            _ended(counters, planned, kind, weights, start, began_ns, result)
+            _ended(call, kind, result)
         finally:
-            counters.leave()
+            del call  # a traceback would keep its turn
         return result
 
     return move
@@ -108,32 +110,28 @@ def _started(
     tensor: torch.Tensor,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-) -> tuple[SyncCopyCounters, _Move, bool, Lease | None, int] | None:
-    """What is known of a copy before it; None for none. The tally's `leave` must follow."""
+) -> _Started | None:
+    """What is known of a copy before it; None for none."""
     try:
         if not tensor_methods.in_order(switch, tensor):
             return None
         planned = plan(tensor, args, kwargs)
         if planned is None or clock.capturing(planned.ordinal):
             return None
-    except Exception:
-        return None  # arguments that torch refuses itself, a device that is not there
+    except Exception as refused:  # arguments that torch refuses itself, a device that is not there
+        guard.let_through(refused)
+        return None
     try:
         weights = _caller() in _MOVERS or isinstance(planned.source, torch.nn.Parameter)
         attribution = switch.tracker.attribution  # type: ignore[union-attr]
         if planned.direction == _D2H:
-            counters = attribution.waited_for()
+            turn = attribution.waited_for()
         else:
-            counters = attribution.arriving(weights=weights)
-        if counters is None:
+            turn = attribution.arriving(weights=weights)
+        if turn is None:
             return None
-        try:
-            is_long = _long(planned.source)
-            start = lease_event(planned.ordinal) if is_long else None
-        except BaseException:
-            counters.leave()
-            raise
-        return counters, planned, weights, start, clock.host_ns()
+        start = lease_event(planned.ordinal) if _long(planned.source) else None
+        return turn, planned, weights, start, clock.host_ns()
     except Exception as error:
         guard.caught("transfer", error)
         return None
@@ -150,15 +148,9 @@ def _caller() -> str | None:
     return None
 
 
-def _ended(
-    counters: SyncCopyCounters,
-    planned: _Move,
-    kind: SyncCall,
-    weights: bool,
-    start: Lease | None,
-    began_ns: int,
-    result: torch.Tensor,
-) -> None:
+def _ended(call: _Started, kind: SyncCall, result: torch.Tensor) -> None:
+    turn, planned, weights, start, began_ns = call
+    counters = turn.counters
     try:
         nbytes, pageable = _crossed(planned, result)
         # From pageable memory the driver copies by way of its own, and the caller waits for it.
@@ -223,7 +215,8 @@ def _device(what: Any) -> torch.device | None:
     """The device that an argument means; None where it means none, as torch itself will say."""
     try:
         device = torch.device(what)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError) as refused:
+        guard.let_through(refused)
         return None
     exists = device.type != "cuda" or (device.index or 0) < torch.cuda.device_count()
     return device if exists else None
@@ -304,13 +297,9 @@ def _count_pinned(switch: Switch, pinned: torch.Tensor, spent_ns: int) -> None:
     try:
         if not tensor_methods.in_order(switch, pinned):
             return
-        counters = switch.tracker.attribution.arriving(weights=False)  # type: ignore[union-attr]
-        if counters is None:
-            return
-        try:
-            counters.pin(_nbytes(pinned), spent_ns)
-        finally:
-            counters.leave()
+        turn = switch.tracker.attribution.arriving(weights=False)  # type: ignore[union-attr]
+        if turn is not None:
+            turn.counters.pin(_nbytes(pinned), spent_ns)
     except Exception as error:
         guard.caught("transfer", error)
 
