@@ -23,6 +23,7 @@ from warpspan.runtime.scopes import current, left_by
 from warpspan.runtime.tracker import Tracker
 
 _scope = current.get
+_COMPILED = "_compiled_call_impl"
 _torchs_own = Module._wrapped_call_impl
 # The first that there is; torch 2.9 logs a warning where the last is asked.
 _is_fx_tracing: Callable[[], bool] = next(
@@ -117,8 +118,8 @@ def _compiling(switch: Switch, original: Callable[..., Any]) -> Callable[..., An
         optimized = sys.modules["torch._dynamo"].OptimizedModule
         holds_call = getattr(optimized, "_should_wrap_module_call_impl", None)
         if holds_call is not None and holds_call(module._call_impl) and switch.tracker is not None:
-            made: Any = module._compiled_call_impl
-            vars(module)["_compiled_call_impl"] = in_place(switch, made, module)
+            own = vars(module)
+            own[_COMPILED] = in_place(switch, own[_COMPILED], module)
         return result
 
     return compile
