@@ -23,7 +23,8 @@ ROOT_MODULES_MAX = 9
 LINES_MAX = 400
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 
-# The configuration; the command that makes a child's environment; the exporters' own settings;
+# The configuration; the commands that make a child's environment and that try the official
+# exporters, which read it themselves; the exporters' own settings;
 # Triton's own switches, which it reads when a kernel is defined.
 READ_THE_ENVIRONMENT = {
     "config.py",
