@@ -24,7 +24,7 @@ def rule(subject: Subject) -> Iterator[Finding | Unknown]:
     cached.sort(key=lambda one: one.end_ns)
     sizes = [one.cache.alive_bytes for one in cached if one.cache and one.cache.alive_bytes]
     score, held, count = _end(subject, cached[-1])
-    grown = sizes[-1] - sizes[0] if len(sizes) > 1 else 0
+    grown = held - sizes[0] if len(sizes) > 1 else 0
     if score < SCORE.value or not held or grown <= 0:
         return
     lost = _lost(cached)
@@ -82,9 +82,11 @@ def _lost(cached: list[Inference]) -> float | None:
     if len(cached) < 20:
         return None
     times = [(one.timing.device_time_s or one.duration_s) / _tokens(one) for one in cached[1:]]
-    first = median(times[: len(times) // 4])
-    lost = sum(times) - first * len(times)
-    return max(lost / sum(times), 0.0) if sum(times) else None
+    quarter = len(times) // 4
+    # Medians: a few slow ones are no growth.
+    middles = [median(times[at * quarter : (at + 1) * quarter]) for at in range(4)]
+    lost = sum(middles) - middles[0] * 4
+    return max(lost / sum(middles), 0.0) if sum(middles) else None
 
 
 def _tokens(inference: Inference) -> int:
