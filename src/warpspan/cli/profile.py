@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from warpspan import config
 from warpspan.cli import process
 from warpspan.cli.environment import environment, reasons
 from warpspan.cli.process import CannotRunError
@@ -50,10 +51,10 @@ def run(command: Sequence[str], output: Path | None, inferences: int) -> NoRetur
     """
     process.check_system()
     check_installed()
-    program = process.find(command[0], os.environ.get("PATH", os.defpath))
+    program = process.find(command[0], config.environment().get("PATH", os.defpath))
     folder = _default_folder() if output is None else output
     _claim(folder)
-    environ = environment(os.environ, command, folder / _SPANS, explicit=True)
+    environ = environment(config.environment(), command, folder / _SPANS, explicit=True)
     environ |= {
         _PREFIX: f"{inferences}/run",
         f"{_PREFIX}_DIRECTORY": str(folder.absolute()),
@@ -154,7 +155,10 @@ def _show(folder: Path, program: str) -> None:
         return
     if traces is None:
         say("warpspan: no inference was profiled: none began while the profiler ran.")
-        say(" ".join([*reasons(os.environ), *other_python(program)]) or "See the log above.")
+        say(
+            " ".join([*reasons(config.environment()), *other_python(program)])
+            or "See the log above."
+        )
         return
     console = output_console(stderr=True)
     console.print()
