@@ -80,7 +80,7 @@ def test_a_fork_inside_an_inference(results, scenario, outer, rest):
     assert {
         **outer,
         ("child", inside, "child"): 1,
-        **({("forward Linear", inside, "child"): 1} if rest else {}),  # the rest of the forward
+        **({("forward Model", inside, "child"): 1} if rest else {}),  # the rest of the forward
         ("after", None, "child"): 1,
         ("after", None, "main"): 1,
     } == spans(results[scenario])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -34,7 +33,7 @@ from warpspan.runtime.scopes import NO_SCOPE, Skipped, current, is_open, leave
 from warpspan.runtime.steps import HasSteps, LoopScope, MarkedStep, RepeatedStep, StepScope
 from warpspan.runtime.transfer_attribution import TransferAttribution
 from warpspan.runtime.user_hooks import UserHooks
-from warpspan.runtime.window import SpanSource, Window, disown
+from warpspan.runtime.window import ClosedWindows, SpanSource, Window, disown
 
 Scope: TypeAlias = RepeatedStep | Skipped | StepScope | Window
 
@@ -42,20 +41,6 @@ _is_grad_enabled = torch.is_grad_enabled
 _getframe = sys._getframe
 _same_process = forks.mark
 _QUEUE_FULL = DropReason.QUEUE_FULL.value
-
-
-class ClosedWindows(Protocol):
-    """Where windows go when they are closed; the finisher implements it."""
-
-    #: Inferences that were not recorded, or not whole, by reason.
-    dropped: Counter[str]
-
-    @property
-    def full(self) -> bool:
-        """Whether an inference that began now would have to be dropped."""
-
-    def push(self, window: Window) -> None:
-        """Take a closed window. Runs on the caller's thread, waits for nothing, never raises."""
 
 
 class Tracker:

@@ -6,6 +6,7 @@ The caller's thread writes it; once it is closed, the finisher reads it (`finish
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextvars import Token
 from typing import Any, Protocol
@@ -45,6 +46,20 @@ class SpanSource(Protocol):
 
     def request(self, span: Any) -> int:
         """The trace that was current when a span started, or is now for None; 0 for none."""
+
+
+class ClosedWindows(Protocol):
+    """Where windows go when they are closed; the finisher implements it."""
+
+    #: Inferences that were not recorded, or not whole, by reason.
+    dropped: Counter[str]
+
+    @property
+    def full(self) -> bool:
+        """Whether an inference that began now would have to be dropped."""
+
+    def push(self, window: Window) -> None:
+        """Take a closed window. Runs on the caller's thread, waits for nothing, never raises."""
 
 
 class Window:
