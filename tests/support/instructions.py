@@ -112,6 +112,9 @@ def _exits(code):
         after = instructions[number : number + 5]
         constants = [each for each in after if each.opname in ("LOAD_CONST", "DUP_TOP")]
         if one.opname == "LOAD_CONST" and one.argval is None and after[:3] == constants[:3]:
+            before = instructions[number - 1]
+            if before.opname in ("SWAP", "ROT_TWO"):  # of a `return` in the body
+                found.add(before.offset)
             for each in after:
                 found.add(each.offset)
                 if each.opname.startswith("CALL"):

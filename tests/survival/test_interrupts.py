@@ -104,6 +104,9 @@ class Survivor:
             yield f"inferences stay open: {opened}"
             for device in active_tracker().runtime_devices:
                 device._inside.clear()
+        if not torch._C._is_torch_function_enabled():
+            yield "torch functions stay disabled"
+            torch._C.DisableTorchFunction().__exit__(None, None, None)
         if guard.faults:
             yield f"taken for a fault of ours: {dict(guard.faults)}"
             guard.forget()

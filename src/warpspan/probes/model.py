@@ -202,6 +202,8 @@ def is_training(module: torch.nn.Module) -> bool:
 
 
 def _layout(module: torch.nn.Module) -> Layout:
+    if "_modules" not in vars(module) and not isinstance(module, torch.jit.ScriptModule):
+        return UNKNOWN  # its `__init__` was not called, and its call will say so
     try:
         return layout_of(module)
     except Exception as error:  # an attribute of the user's may do anything
