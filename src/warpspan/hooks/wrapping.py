@@ -23,13 +23,114 @@ from warpspan.runtime.library_calls import OpenCall, open_host_part, open_librar
 from warpspan.runtime.scopes import current, unwind
 from warpspan.runtime.steps import LoopScope
 
-_is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 #: The attribute of what we put over a method: the switch that it is for.
 MARK = "_warpspan_wraps"
 
 Wrap = Callable[[Any], Callable[..., Any]]
 #: Says what a call is, by the object, the arguments and the keyword arguments; None for nothing.
 Open = Callable[[Any, tuple[Any, ...], dict[str, Any]], OpenCall | None]
+
+
+class _Hook:
+    """What is done around the calls of a method; false where they are as if they were not wrapped.
+
+    A class of the user's that is pickled by value, as cloudpickle and dill do for those of a notebook,
+    takes our wrapper with it. Its hook is pickled as `"".format`, which says no, as the empty string:
+    where it is loaded, nothing of warpspan is needed, and nothing is recorded.
+    """
+
+    def __call__(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any], /) -> Any:
+        """Whether a call is one for `run`."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call the method."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, ("", "format")
+
+
+class _Switched(_Hook):
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
+
+    def __call__(self, *_: Any) -> Any:
+        return self._switch.tracker is not None
+
+
+def _wrapped(original: Any, hook: _Hook) -> Callable[..., Any]:
+    """A method with a hook around it. It names nothing of ours but the hook, and no global."""
+    function = _unbound(original)
+    is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_dynamo_compiling() or not hook(self, args, kwargs):
+            return function(self, *args, **kwargs)
+        return hook.run(function, self, args, kwargs)
+
+    # With the globals of the original: dill pickles those of a function with it.
+    its_globals = getattr(original, "__globals__", wrapper.__globals__)
+    made = FunctionType(wrapper.__code__, its_globals, "wrapper", None, wrapper.__closure__)
+    return functools.wraps(original)(made)
+
+
+class _CallHook(_Switched):
+    def __init__(self, switch: Switch, origin: str, open_: Open) -> None:
+        super().__init__(switch)
+        self._origin = origin
+        self._open = open_
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        origin, tracker = self._origin, self._switch.tracker
+        opened = library_call = None
+        before = current.get()
+        opening = True
+        # An exception of a signal handler may come at any instruction, also in the first handler.
+        try:
+            try:
+                if tracker is not None:
+                    try:
+                        opened = self._open(owner, args, kwargs)
+                        if opened is not None:
+                            library_call = open_library_call(tracker, opened)
+                    except Exception as error:  # a library that changed its ways
+                        guard.caught(origin, error)
+                opening = False
+                if tracker is None or opened is None or library_call is None:
+                    return function(owner, *args, **kwargs)
+                if library_call.recorded:
+                    _guarded(origin, opened.opened, library_call)
+                    library_call.begin(tracker.user_hooks, owner, args, kwargs)
+                value = function(owner, *args, **kwargs)
+                if library_call.recorded:
+                    _guarded(origin, opened.result, value, library_call)
+                    library_call.returned(value)
+                library_call.close()
+            except BaseException as error:
+                if library_call is not None:
+                    library_call.fail(error)
+                    library_call.close()
+                raise
+        except BaseException:
+            if library_call is not None:
+                library_call.close()
+            if opening:
+                unwind(before)
+            raise
+        return value
 
 
 def call(switch: Switch, origin: str, open_: Open) -> Wrap:
@@ -40,55 +141,7 @@ def call(switch: Switch, origin: str, open_: Open) -> Wrap:
         origin: whose faults are counted.
         open_: says what a call is.
     """
-
-    def wrap(original: Any) -> Callable[..., Any]:
-        function = _unbound(original)
-
-        @functools.wraps(original)
-        def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_dynamo_compiling():
-                return function(self, *args, **kwargs)
-            tracker = switch.tracker
-            opened = library_call = None
-            before = current.get()
-            opening = True
-            # An exception of a signal handler may come at any instruction, also in the first handler.
-            try:
-                try:
-                    if tracker is not None:
-                        try:
-                            opened = open_(self, args, kwargs)
-                            if opened is not None:
-                                library_call = open_library_call(tracker, opened)
-                        except Exception as error:  # a library that changed its ways
-                            guard.caught(origin, error)
-                    opening = False
-                    if tracker is None or opened is None or library_call is None:
-                        return function(self, *args, **kwargs)
-                    if library_call.recorded:
-                        _guarded(origin, opened.opened, library_call)
-                        library_call.begin(tracker.user_hooks, self, args, kwargs)
-                    value = function(self, *args, **kwargs)
-                    if library_call.recorded:
-                        _guarded(origin, opened.result, value, library_call)
-                        library_call.returned(value)
-                    library_call.close()
-                except BaseException as error:
-                    if library_call is not None:
-                        library_call.fail(error)
-                        library_call.close()
-                    raise
-            except BaseException:
-                if library_call is not None:
-                    library_call.close()
-                if opening:
-                    unwind(before)
-                raise
-            return value
-
-        return wrapper
-
-    return wrap
+    return functools.partial(_wrapped, hook=_CallHook(switch, origin, open_))
 
 
 def _guarded(origin: str, method: Callable[..., None], *args: Any) -> None:
@@ -98,39 +151,64 @@ def _guarded(origin: str, method: Callable[..., None], *args: Any) -> None:
         guard.caught(origin, error)
 
 
-def step(switch: Switch, name: str | None) -> Wrap:
-    """Wraps methods each call of which is one step of the inference that is open."""
+class _StepHook(_Switched):
+    def __init__(self, switch: Switch, name: str | None) -> None:
+        super().__init__(switch)
+        self._name = name
 
-    def wrap(original: Any) -> Callable[..., Any]:
-        function = _unbound(original)
-
-        @functools.wraps(original)
-        def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_dynamo_compiling():
-                return function(self, *args, **kwargs)
-            tracker = switch.tracker
-            mark = None
-            before = current.get()
-            opening = True
+    def run(
+        self,
+        function: Callable[..., Any],
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        tracker = self._switch.tracker
+        mark = None
+        before = current.get()
+        opening = True
+        try:
             try:
-                try:
-                    if tracker is not None:
-                        mark = open_mark(tracker, name)
-                    opening = False
-                    return function(self, *args, **kwargs)
-                finally:
-                    if mark is not None:
-                        mark.close()
-            except BaseException:
+                if tracker is not None:
+                    mark = open_mark(tracker, self._name)
+                opening = False
+                return function(owner, *args, **kwargs)
+            finally:
                 if mark is not None:
                     mark.close()
-                if opening:
-                    unwind(before)
-                raise
+        except BaseException:
+            if mark is not None:
+                mark.close()
+            if opening:
+                unwind(before)
+            raise
 
-        return wrapper
 
-    return wrap
+def step(switch: Switch, name: str | None) -> Wrap:
+    """Wraps methods each call of which is one step of the inference that is open."""
+    return functools.partial(_wrapped, hook=_StepHook(switch, name))
+
+
+class _HostPartHook(_Switched):
+    def __init__(self, switch: Switch, name: str) -> None:
+        super().__init__(switch)
+        self._name = name
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        steps = open_host_part(self._name)
+        if steps is None:
+            return function(owner, *args, **kwargs)
+        began_ns = perf_counter_ns()
+        try:
+            return function(owner, *args, **kwargs)
+        finally:
+            steps.leave_part(perf_counter_ns() - began_ns)
 
 
 def host_part(switch: Switch, name: str) -> Wrap:
@@ -140,42 +218,39 @@ def host_part(switch: Switch, name: str) -> Wrap:
         switch: off, calls are as if they were not wrapped.
         name: `preprocess` or `postprocess`.
     """
+    return functools.partial(_wrapped, hook=_HostPartHook(switch, name))
 
-    def wrap(original: Any) -> Callable[..., Any]:
-        function = _unbound(original)
 
-        @functools.wraps(original)
-        def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_dynamo_compiling():
-                return function(self, *args, **kwargs)
-            tracker = switch.tracker
-            steps = None if tracker is None else open_host_part(name)
-            if steps is None:
-                return function(self, *args, **kwargs)
-            began_ns = perf_counter_ns()
-            try:
-                return function(self, *args, **kwargs)
-            finally:
-                steps.leave_part(perf_counter_ns() - began_ns)
+class _CompiledHook(_Hook):
+    def __init__(self, switch: Switch) -> None:
+        self._switch = switch
 
-        return wrapper
+    def __call__(self, *_: Any) -> Any:
+        return True
 
-    return wrap
+    def run(
+        self,
+        function: Callable[..., Any],
+        owner: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        return in_place(self._switch, function(owner, *args, **kwargs), owner)
 
 
 def compiled(switch: Switch) -> Wrap:
     """Wraps methods that give a compiled form of their module: its calls are the module's."""
+    return functools.partial(_wrapped, hook=_CompiledHook(switch))
 
-    def wrap(original: Any) -> Callable[..., Any]:
-        function = _unbound(original)
 
-        @functools.wraps(original)
-        def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return in_place(switch, function(self, *args, **kwargs), self)
+class _BeforeHook(_Hook):
+    def __init__(self, origin: str, first: Callable[[Any], None]) -> None:
+        self._origin = origin
+        self._first = first
 
-        return wrapper
-
-    return wrap
+    def __call__(self, owner: Any, *_: Any) -> Any:
+        _guarded(self._origin, self._first, owner)
+        return False
 
 
 def thread(origin: str) -> tuple[Wrap, Wrap]:
@@ -193,17 +268,7 @@ def thread(origin: str) -> tuple[Wrap, Wrap]:
             current.set(scope)
 
     def before(first: Callable[[Any], None]) -> Wrap:
-        def wrap(original: Any) -> Callable[..., Any]:
-            function = _unbound(original)
-
-            @functools.wraps(original)
-            def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-                _guarded(origin, first, self)
-                return function(self, *args, **kwargs)
-
-            return wrapper
-
-        return wrap
+        return functools.partial(_wrapped, hook=_BeforeHook(origin, first))
 
     return before(note), before(join)
 

@@ -41,6 +41,9 @@ class Switch:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker: Tracker | None = tracker
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # a class of the user's that has our mark is pickled without us
+
     # Dynamo looks at no frame below these: not at ours, and not at span processors of the user's.
 
     @leave_out
