@@ -122,6 +122,14 @@ def _exits(code):
     return frozenset(found)
 
 
-def named(instructions):
-    """The functions that instructions are in."""
-    return {getattr(code, "co_qualname", code.co_name) for code, _ in instructions}
+def name(code):
+    """The name of a function; with that of its class from Python 3.11 on."""
+    return getattr(code, "co_qualname", code.co_name)
+
+
+def missing(names, instructions):
+    """Those of some functions that no instruction is in."""
+    reached = {name(code) for code, _ in instructions}
+    if sys.version_info < (3, 11):
+        names = {one.rpartition(".")[2] for one in names}
+    return set(names) - reached

@@ -227,7 +227,9 @@ def _classify(frame: FrameType) -> int:
     if _LOCALS_ARE_SHARED and not _READS_LOCALS.isdisjoint(code.co_names):
         return _OTHER
     owner = _first_argument(frame)
-    if isinstance(owner, torch.nn.Module) and _is_method(type(owner), code):
+    # The code of a graph is not what a user wrote: Dynamo's calls the modules of its function.
+    is_module = isinstance(owner, torch.nn.Module) and not isinstance(owner, torch.fx.GraphModule)
+    if is_module and _is_method(type(owner), code):
         if name == "__init__":
             return _CONSTRUCTOR
         return _OTHER if code.co_flags & _SUSPENDS or name in _DRIVERS else _METHOD
