@@ -36,9 +36,11 @@ def results(program, tmp_path_factory):
 @pytest.mark.parametrize("way", SPANS)
 def test_as_without_us_and_recorded(results, way):
     """The same graphs, frames, guards and names, artefacts of one size, and a span for each call."""
-    never, after = results
-    assert never[way]["dynamo"] == after[way]["dynamo"]
-    assert SPANS[way] == after[way]["spans"]
+    never, after = (dict(one[way]["dynamo"]) for one in results)
+    # The ids in an artefact have more digits in one process than in the other.
+    assert abs(never.pop("size", 0) - after.pop("size", 0)) < 64
+    assert never == after
+    assert SPANS[way] == results[1][way]["spans"]
 
 
 def test_the_ways_are_what_they_say(results):
