@@ -50,11 +50,6 @@ class Done(NamedTuple):
     errors: str
 
 
-def needs(what: str) -> pytest.MarkDecorator:
-    """What has to come before a test can pass."""
-    return pytest.mark.xfail(reason=f"needs {what}", strict=True, raises=AssertionError)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Nothing here runs without the environment that has the programs' packages."""
     here = Path(__file__).parent

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from tests.programs.conftest import Span, needs
+from tests.programs.conftest import Span
 
 
 @pytest.mark.chosen
-@needs("transparent modules")
 def test_an_ensemble_in_a_list(recorded):
     """A module without parameters is transparent: each model in it is one inference."""
     assert [Span("forward Linear", 5)] * 3 == recorded("ensemble")
 
 
 @pytest.mark.chosen
-@needs("transparent modules and entry points")
 def test_ultralytics_predict(recorded):
     """Two calls of `predict`; the dry runs of the construction are none."""
     assert [Span("predict YOLO", 1)] * 2 == recorded("yolo")
 
 
 @pytest.mark.parametrize("kind", ["cpu", "disk"])
-@needs("offloaded models")
 def test_accelerate_offload(recorded, kind):
     """A model on `meta` between its calls runs for real."""
     assert [
@@ -31,47 +28,40 @@ def test_accelerate_offload(recorded, kind):
     ] == recorded("offload", kind)
 
 
-@needs("methods that are not __call__")
 def test_forward_without_call(recorded):
     """`model.forward(x)` is one inference of the model."""
     assert [Span("forward Classifier", 2, 7)] * 3 == recorded("forward")
 
 
-@needs("entry points")
 def test_open_clip(recorded):
     """One text encoded, and one image."""
     assert [Span("encode_text CLIP", 2, 16), Span("encode_image CLIP", 3)] == recorded("clip")
 
 
-@needs("methods that are not __call__")
 def test_timm_features(recorded):
     """`forward_features` twice, and the whole model."""
     found = recorded("features")
     assert ["forward_features ResNet"] * 2 + ["forward ResNet"] == [span.name for span in found]
 
 
-@needs("entry points")
 def test_a_policy(recorded):
     """stable-baselines3's `predict`, three times."""
     assert [Span("predict ActorCriticPolicy", 1)] * 3 == recorded("policy")
 
 
 @pytest.mark.chosen
-@needs("entry points")
 def test_whisper(recorded):
     """openai-whisper's `transcribe`, three times; its tokens are steps."""
     assert [Span("transcribe Whisper", 1)] * 3 == recorded("whisper_transcribe")
 
 
 @pytest.mark.chosen
-@needs("phantom inferences")
 def test_a_construction(recorded):
     """Parametrized weights that are computed are no inferences."""
     assert [Span("forward Wav2Vec2Model", 2)] == recorded("construction")
 
 
 @pytest.mark.chosen
-@needs("batch.size")
 def test_sequence_first(recorded):
     """By the layer's own contract; without a batch there is no size."""
     assert [
@@ -82,19 +72,16 @@ def test_sequence_first(recorded):
     ] == recorded("recurrent")
 
 
-@needs("batch.size")
 def test_graphs(recorded):
     """The number of nodes is no batch; a `Batch` has its number of graphs."""
     assert [Span("forward GCN"), Span("forward Classifier", 3)] == recorded("graph")
 
 
-@needs("offloaded models")
 def test_sequential_offload(recorded):
     """Two images a call, three steps each: one inference a call."""
     assert [Span("diffusion UNet2DModel", 2)] * 2 == recorded("sequential_offload", "offload")
 
 
-@needs("entry points")
 def test_voice_activity(recorded):
     """silero-vad: the speech in a second of sound, and one chunk of it."""
     found = recorded("silero")
@@ -103,7 +90,6 @@ def test_voice_activity(recorded):
     ]
 
 
-@needs("entry points")
 def test_a_table(recorded):
     """pytorch-tabnet's `predict_proba`."""
     assert ["predict_proba TabNet"] == [span.name for span in recorded("tabular")]

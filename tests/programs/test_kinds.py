@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.programs.conftest import Span, needs
+from tests.programs.conftest import Span
 
 
-@needs("batch.size, and the dry run in a factory function of torchvision to be none")
 def test_detection_and_classification(recorded):
     """torchvision: a list of two images, and a batch of four."""
     assert [Span("forward SSD", 2), Span("forward ResNet", 4)] == recorded("detection")
@@ -61,13 +60,11 @@ def test_a_trainer(recorded):
     assert [Span("forward Model", 3)] * 2 == recorded("trainer")
 
 
-@needs("entry points")
 def test_windows(recorded):
     """monai: nine windows of a volume, two at a time, are one inference."""
     assert [Span("sliding_window_inference UNet", 2)] == recorded("volume")
 
 
-@needs("entry points")
 def test_a_forecast(recorded):
     """chronos' `predict` of one series by two samples."""
     assert [Span("predict ChronosModel", 1, 17)] == recorded("forecast")
