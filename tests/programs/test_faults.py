@@ -77,11 +77,6 @@ def test_graphs(recorded):
     assert [Span("forward GCN"), Span("forward Classifier", 3)] == recorded("graph")
 
 
-def test_sequential_offload(recorded):
-    """Two images a call, three steps each: one inference a call."""
-    assert [Span("diffusion UNet2DModel", 2)] * 2 == recorded("sequential_offload", "offload")
-
-
 def test_voice_activity(recorded):
     """silero-vad: the speech in a second of sound, and one chunk of it."""
     found = recorded("silero")
@@ -91,5 +86,7 @@ def test_voice_activity(recorded):
 
 
 def test_a_table(recorded):
-    """pytorch-tabnet's `predict_proba`."""
-    assert ["predict_proba TabNet"] == [span.name for span in recorded("tabular")]
+    """pytorch-tabnet's `predict_proba`, after the masks with which `fit` explains its features."""
+    assert ["forward_masks TabNet"] * 2 + ["predict_proba TabNet"] == [
+        span.name for span in recorded("tabular")
+    ]

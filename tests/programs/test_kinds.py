@@ -35,7 +35,7 @@ def test_a_speaker(recorded):
 
 def test_diffusion(recorded):
     """diffusers: a call of the pipeline is one inference, its three steps are in it."""
-    assert [Span("diffusion UNet2DModel", 2)] * 2 == recorded("sequential_offload")
+    assert [Span("diffusion UNet2DModel", 2)] * 2 == recorded("diffusion")
 
 
 @pytest.mark.chosen

@@ -41,6 +41,8 @@ _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep  # noqa: PTH120
 _DRIVERS = frozenset(
     {"fit", "train", "evaluate", "validate", "test", "run", "main", "serve", "loop", "benchmark"}
 )
+# Functions that construct a model, and run a part of it to see what it gives.
+_FACTORIES = frozenset({("torchvision.models.detection._utils", "retrieve_out_channels")})
 # Until Python 3.12, what these give is the dict that we would write to.
 _READS_LOCALS = frozenset({"locals", "vars", "dir", "eval", "exec"})
 _LOCALS_ARE_SHARED = sys.version_info < (3, 13)
@@ -224,6 +226,8 @@ def _classify(frame: FrameType) -> int:
         return _PLAIN
     if name.startswith("<") or code.co_filename.startswith(_OURS):  # a comprehension, a lambda
         return _THROUGH
+    if (frame.f_globals.get("__name__"), name) in _FACTORIES:
+        return _CONSTRUCTOR
     if _LOCALS_ARE_SHARED and not _READS_LOCALS.isdisjoint(code.co_names):
         return _OTHER
     owner = _first_argument(frame)

@@ -1,5 +1,9 @@
 """ultralytics: detection with random weights, from the description of the model."""
 
+import os
+
+os.environ["YOLO_VERBOSE"] = "False"  # else it prints where its settings are, a folder of the run
+
 import numpy as np
 import torch
 from ultralytics import YOLO

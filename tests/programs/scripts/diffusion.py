@@ -1,6 +1,4 @@
-"""diffusers: an unconditional pipeline whose parts are on the device only while they run."""
-
-import sys
+"""diffusers: an unconditional pipeline."""
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -20,8 +18,6 @@ pipeline = DDPMPipeline(
     scheduler=DDPMScheduler(num_train_timesteps=10),
 )
 pipeline.set_progress_bar_config(disable=True)
-if sys.argv[1:] == ["offload"]:
-    pipeline.enable_sequential_cpu_offload(device="cpu")
 for _ in range(2):
     images = pipeline(num_inference_steps=3, batch_size=2, output_type="np").images
 print(images.shape)
