@@ -12,12 +12,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanKind, StatusCode
 
 import warpspan
 from warpspan import guard
+from warpspan.probes import clock
+from warpspan.probes.runtime_device import RuntimeDevices
 from warpspan.testing import InMemoryTelemetry, ScriptedDevice
+from warpspan.testing.clock import ScriptedClock
 
 # A shell starts what it puts in the background with some signals ignored, which children inherit.
 for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
@@ -41,8 +45,6 @@ def _interpret_kernels():
     It reads the variable when it defines a function, its own included, and libraries that some
     tests import bring Triton in: beside the tests of kernels it would be too late.
     """
-    import torch
-
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
 
@@ -226,8 +228,6 @@ def expected():
 @pytest.fixture
 def uninstrumented():
     """Telemetry that the test instruments itself. Everything is as it was when the test is over."""
-    import torch
-
     original = torch.nn.Module.__call__
     context = otel_context.get_current()
     guard.forget()
@@ -332,3 +332,19 @@ def fake_library():
             check=True,
         )
         yield library
+
+
+@pytest.fixture
+def host_clock(monkeypatch):
+    """The host's time, which the test moves."""
+    scripted = ScriptedClock()
+    monkeypatch.setattr(clock, "host_ns", scripted.now_ns)
+    monkeypatch.setattr(clock, "wall_ns", scripted.wall_ns)
+    return scripted
+
+
+@pytest.fixture
+def gpu(device):
+    """The scripted device as a place."""
+    torch.zeros(1, device="cuda")  # as by a program that uses the device
+    return RuntimeDevices(memory=True, pool_size=8).at(torch.device("cuda", 0))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import recorded as recorded_traces
 from tests.support.observations import named
+from tests.support.recorded import BUSY_COPIES_TOTAL_MS
 from warpspan.advisor.engine import advise
 from warpspan.advisor.ledger import Idle
 from warpspan.advisor.observation import Observation
 from warpspan.advisor.verdict import Advice
-from warpspan.sources.traces import head_of, read_trace
 
 # TRUTH.md's last column. AlexNet's device is idle because the driver loads and tunes kernels, which
 # is no launch; with counters instead of kernels nothing is known; training has no verdict.
@@ -25,18 +26,6 @@ TRUTH = {
     "a100-alexnet-counters.json.gz": [["cant_tell"], ["cant_tell"]],
     "v100-ddp-training.json.gz": [],
 }
-# Busy, copies alone and total of TRUTH.md, in milliseconds.
-LEDGERS = {
-    "h100-bert-small.json.gz": (0.3094377, 0.0022399, 3.9078249),
-    "mi300-vit-image-classification.json.gz": (1.7162988, 0, 6.8688491),
-    "mi300-timesformer.json.gz": (119.85288, 1.0939912, 121.26720),
-    "h100-qwen1.5-0.5b.json.gz": (45.64731, 0.0023679, 49.65283),
-    "mi300-vllm-prefill-decode.json.gz": (156.08579, 0.0773974, 156.46641),
-    "mi300-sglang-qwen3-8b-prefill-decode.json.gz": (492.80686, 0.0379697, 987.28888),
-    "mi300-torch-compile.json.gz": (12.549020, 0, 12.549032),
-    "a100-alexnet.json.gz": (66.141, 55.503, 12920.244),
-    "v100-ddp-training.json.gz": (472.4625, 3.70125, 480.02925),
-}
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +34,7 @@ def advised(recorded):
 
     def advice(name: str) -> Advice:
         if name not in held:
-            path = recorded / name
-            with path.open("rb") as stream:
-                trace = read_trace(stream, name, head_of(path)).trace
+            trace = recorded_traces.read(recorded / name)
             held[name] = advise(Observation.of_traces([trace]))
         return held[name]
 
@@ -60,13 +47,15 @@ def test_the_verdict_is_the_experts(advised, name):
     assert TRUTH[name] == [named(one)[0] for one in advised(name).verdicts]
 
 
-@pytest.mark.parametrize("name", LEDGERS)
+@pytest.mark.parametrize("name", BUSY_COPIES_TOTAL_MS)
 def test_ledgers_are_those_of_trace_lens(advised, name):
     """Busy, copies alone and total agree within 0.1 %, and busy and idle sum to the total."""
     (ledger,) = advised(name).ledgers
 
     figures = (ledger.busy_s, ledger.transfer_alone_s, ledger.elapsed_s)
-    assert pytest.approx(LEDGERS[name], rel=1e-3) == tuple(one * 1e3 for one in figures)
+    assert pytest.approx(BUSY_COPIES_TOTAL_MS[name], rel=1e-3) == tuple(
+        one * 1e3 for one in figures
+    )
     idle_s = sum(part for part in ledger.idle_s.values() if part is not None)
     assert pytest.approx(ledger.elapsed_s, rel=1e-9) == ledger.busy_s + idle_s
 

@@ -15,11 +15,10 @@ from warpspan.finish.assemble import (
     assemble,
     is_done,
 )
-from warpspan.probes import capture, clock
+from warpspan.probes import capture
 from warpspan.probes.layout import BATCH_FIRST
 from warpspan.probes.memory import MemoryReading, PeakHolder
 from warpspan.probes.model import ModelInfo
-from warpspan.probes.runtime_device import RuntimeDevices
 from warpspan.records import (
     Device,
     Input,
@@ -32,25 +31,8 @@ from warpspan.records import (
     Usage,
 )
 from warpspan.records.transfers import Direction
-from warpspan.testing.clock import ScriptedClock
 
 close = pytest.approx
-
-
-@pytest.fixture
-def host_clock(monkeypatch):
-    """The host's time, which the test moves."""
-    scripted = ScriptedClock()
-    monkeypatch.setattr(clock, "host_ns", scripted.now_ns)
-    monkeypatch.setattr(clock, "wall_ns", scripted.wall_ns)
-    return scripted
-
-
-@pytest.fixture
-def gpu(device):
-    """The scripted device as a place."""
-    torch.zeros(1, device="cuda")  # as by a program that uses the device
-    return RuntimeDevices(memory=True, pool_size=8).at(torch.device("cuda", 0))
 
 
 def test_the_draft_of_a_window(host_clock):

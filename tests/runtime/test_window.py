@@ -11,12 +11,10 @@ from tests.support.windows import closed_window, host, open_window
 from warpspan import guard
 from warpspan.probes import clock, garbage
 from warpspan.probes.memory import MemoryReading
-from warpspan.probes.runtime_device import RuntimeDevices
 from warpspan.probes.transfers import SEALED
 from warpspan.runtime.scopes import NO_SCOPE, Skipped, current
 from warpspan.runtime.steps import LoopScope, MarkedStep
 from warpspan.runtime.window import disown
-from warpspan.testing.clock import ScriptedClock
 
 
 @pytest.fixture(autouse=True)
@@ -25,22 +23,6 @@ def nothing_open():
     assert current.get() is NO_SCOPE
     yield
     current.set(NO_SCOPE)
-
-
-@pytest.fixture
-def host_clock(monkeypatch):
-    """The host's time, which the test moves."""
-    scripted = ScriptedClock()
-    monkeypatch.setattr(clock, "host_ns", scripted.now_ns)
-    monkeypatch.setattr(clock, "wall_ns", scripted.wall_ns)
-    return scripted
-
-
-@pytest.fixture
-def gpu(device):
-    """The scripted device as a place."""
-    torch.zeros(1, device="cuda")  # as by a program that uses the device
-    return RuntimeDevices(memory=True, pool_size=8).at(torch.device("cuda", 0))
 
 
 def test_readings_on_the_host(host_clock):

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import recorded as recorded_traces
+from tests.support.recorded import BUSY_COPIES_TOTAL_MS
 from warpspan.records.kernels import EngineStep, Trace
-from warpspan.sources.traces import head_of, read_trace
 
-# Busy, copies alone and total of TRUTH.md, in milliseconds.
-TRUTH = {
-    "h100-bert-small.json.gz": (0.3094377, 0.0022399, 3.9078249),
-    "mi300-vit-image-classification.json.gz": (1.7162988, 0, 6.8688491),
-    "mi300-timesformer.json.gz": (119.85288, 1.0939912, 121.26720),
-    "h100-qwen1.5-0.5b.json.gz": (45.64731, 0.0023679, 49.65283),
-    "mi300-vllm-prefill-decode.json.gz": (156.08579, 0.0773974, 156.46641),
-    "mi300-sglang-qwen3-8b-prefill-decode.json.gz": (492.80686, 0.0379697, 987.28888),
-    "mi300-torch-compile.json.gz": (12.549020, 0, 12.549032),
-    "a100-alexnet.json.gz": (66.141, 55.503, 12920.244),
-    "v100-ddp-training.json.gz": (472.4625, 3.70125, 480.02925),
-}
 INFERENCES = {
     "h100-bert-small.json.gz": [("forward", "BertLMHeadModel", "module")],
     "mi300-vit-image-classification.json.gz": [("forward", "ViTModel", "module")],
@@ -46,22 +35,20 @@ def read(recorded):
 
     def trace(name: str) -> Trace:
         if name not in held:
-            path = recorded / name
-            with path.open("rb") as stream:
-                held[name] = read_trace(stream, name, head_of(path)).trace
+            held[name] = recorded_traces.read(recorded / name)
         return held[name]
 
     return trace
 
 
-@pytest.mark.parametrize("name", TRUTH)
+@pytest.mark.parametrize("name", BUSY_COPIES_TOTAL_MS)
 def test_times_of_the_device_are_those_of_trace_lens(read, name):
     """Busy, copies alone and total agree within 0.1 %."""
     (line,) = read(name).devices
 
     figures = (line.busy.total_s * 1e3, line.copies_alone_s * 1e3, line.elapsed_s * 1e3)
 
-    assert pytest.approx(TRUTH[name], rel=1e-3) == figures
+    assert pytest.approx(BUSY_COPIES_TOTAL_MS[name], rel=1e-3) == figures
 
 
 @pytest.mark.parametrize("name", INFERENCES)
